@@ -1,0 +1,1 @@
+"""From labelled catalog to promoted model. Never imports Beam."""

@@ -1,0 +1,153 @@
+"""The one place that catches what science raises: every input ends as done or as rejected, and is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from transforms.records import FileRef, Identity, Item, Reject
+
+STAGES = ("ingest", "open", "read", "measure", "prepare", "infer")
+
+
+class Unreadable(ValueError):
+    """The bytes are not what they claim to be, or hold nothing that a reader knows."""
+
+
+class Unusable(ValueError):
+    """The input was read but lacks what the step needs; the message names the thing and its value."""
+
+
+class NoReader(ValueError):
+    """The file is whole, but no reader of ours takes its kind."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one stage. ``entered == done + rejected`` must hold; ``out`` is what the done ones became.
+
+    Parameters
+    ----------
+    entered, done, rejected, out : int
+        Inputs taken, inputs finished, inputs refused, outputs produced.
+    """
+
+    entered: int = 0
+    done: int = 0
+    rejected: int = 0
+    out: int = 0
+
+
+@dataclass(slots=True)
+class Tallies:
+    """The counts of all stages in one process, by stage name.
+
+    Parameters
+    ----------
+    stages : dict of str to Tally
+        One for each stage that was entered.
+    """
+
+    stages: dict[str, Tally] = field(default_factory=dict)
+
+    def __getitem__(self, stage: str) -> Tally:
+        return self.stages.setdefault(stage, Tally())
+
+    def drain(self) -> dict[str, Tally]:
+        """Return the counts so far and start again from zero.
+
+        Returns
+        -------
+        dict of str to Tally
+            Counts since the last call.
+        """
+        out, self.stages = self.stages, {}
+        return out
+
+
+def describe(element: Any) -> dict[str, Any]:
+    """Say where an element came from, for its row among the rejects.
+
+    Parameters
+    ----------
+    element : FileRef, Item, Identity or any
+        The element that failed.
+
+    Returns
+    -------
+    dict
+        The location fields of ``Reject`` that are known.
+    """
+    if isinstance(element, FileRef):
+        return {"source": element.source, "digest": element.digest, "url": element.url}
+    if isinstance(element, Item):
+        return {**describe(element.file), "hdu": element.hdu}
+    if isinstance(element, Identity):
+        return {"source": element.source, "hdu": element.hdu, "row": element.row, "object_id": element.object_id}
+    return {"source": ""}
+
+
+def reject(stage: str, error: BaseException, **where: Any) -> Reject:
+    """Make the reject row of an error.
+
+    Parameters
+    ----------
+    stage : str
+        One of ``STAGES``.
+    error : BaseException
+        What was raised.
+    **where
+        Location fields of ``Reject``.
+
+    Returns
+    -------
+    Reject
+        With a reason that is never empty and holds no line breaks.
+    """
+    text = " ".join(str(error).split()) or f"{type(error).__name__} without a message"
+    return Reject(stage=stage, error=type(error).__name__, reason=text[:500], **{"source": "", **where})
+
+
+def attempt(
+    stage: str, func: Callable[..., Any], tallies: Tallies, *args: Any, many: bool = False, where: dict[str, Any]
+) -> Iterator[Any]:
+    """Run one step on one input; yield what it gives, or one ``Reject``.
+
+    Parameters
+    ----------
+    stage : str
+        Name under which it is counted.
+    func : callable
+        The step, called as ``func(*args)``.
+    tallies : Tallies
+        Counts, updated in place.
+    *args
+        Handed to ``func``.
+    many : bool
+        True where ``func`` returns an iterable of outputs, False where it returns one.
+    where : dict
+        Location fields of a ``Reject``.
+
+    Yields
+    ------
+    object
+        Outputs, or one ``Reject``. What a failing generator gave before it failed has been passed on already, and
+        is counted in ``out``; the input itself is counted as rejected.
+    """
+    tally = tallies[stage]
+    tally.entered += 1
+    try:
+        if many:
+            for output in func(*args):
+                tally.out += 1
+                yield output
+        else:
+            output = func(*args)
+            tally.out += 1
+            yield output
+    except Exception as error:  # the only one around science: whatever is wrong with one input must not end the night
+        tally.rejected += 1
+        yield reject(stage, error, **where)
+    else:
+        tally.done += 1

@@ -1,0 +1,1 @@
+"""A fake sky with known truth, one module for each kind of record."""
