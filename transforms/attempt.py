@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,3 +151,82 @@ def attempt(
         yield reject(stage, error, **where)
     else:
         tally.done += 1
+
+
+def attempt_batch(
+    stage: str,
+    func: Callable[[Sequence[Any], int], Sequence[Any]],
+    tallies: Tallies,
+    batch: Sequence[Any],
+    size: int,
+    where: Callable[[int], dict[str, Any]],
+) -> list[Any]:
+    """Run one step on a batch; where it fails, find the record that is to blame and keep its batch mates.
+
+    Parameters
+    ----------
+    stage : str
+        Name under which each record is counted.
+    func : callable
+        ``func(part, size) -> outputs``, as many as ``part`` has records; ``size`` is the shape the part is padded to.
+    tallies : Tallies
+        Counts, updated in place.
+    batch : sequence
+        Up to ``size`` records.
+    size : int
+        Fixed batch size.
+    where : callable
+        ``where(index) -> dict``: location fields of the ``Reject`` of one record of the batch.
+
+    Returns
+    -------
+    list
+        For each record its output or a ``Reject``, in order.
+
+    Notes
+    -----
+    On out-of-memory the padded size itself is halved and the halves are run, since a smaller part of the same padded
+    size would need the same memory. Any other error bisects the batch at the same padded size, so that the answers
+    of the innocent do not change.
+    """
+    outputs: list[Any] = []
+
+    def run(part: Sequence[Any], first: int, shape: int) -> None:
+        try:
+            outputs.extend(func(part, shape))
+        except Exception as error:
+            if shape > 1 and is_out_of_memory(error):
+                half = shape // 2
+                for start in range(0, len(part), half):
+                    run(part[start : start + half], first + start, half)
+            elif len(part) > 1:
+                half = len(part) // 2
+                run(part[:half], first, shape)
+                run(part[half:], first + half, shape)
+            else:
+                outputs.append(reject(stage, error, **where(first)))
+
+    run(batch, 0, size)
+    tally = tallies[stage]
+    refused = sum(isinstance(output, Reject) for output in outputs)
+    tally.entered += len(batch)
+    tally.rejected += refused
+    tally.done += len(batch) - refused
+    tally.out += len(batch) - refused
+    return outputs
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the device or the host ran out of memory.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was raised; torch's class is known by its name, so that torch need not be imported here.
+
+    Returns
+    -------
+    bool
+        True for ``MemoryError`` and ``torch.OutOfMemoryError``.
+    """
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -33,13 +33,15 @@ class Predictor(Protocol):
             Input of ``predict``.
         """
 
-    def predict(self, batch: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
-        """Answer for up to ``batch_size`` inputs.
+    def predict(self, batch: Sequence[Mapping[str, np.ndarray]], size: int | None = None) -> list[dict[str, Any]]:
+        """Answer for up to ``size`` inputs.
 
         Parameters
         ----------
         batch : sequence of mapping
             From ``prepare``.
+        size : int, optional
+            Shape that the batch is padded to; ``batch_size`` unless the device ran out of memory.
 
         Returns
         -------

@@ -1,0 +1,149 @@
+"""From files to references: what kind of file it is, and the parts of it that workers decode one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+
+from transforms.attempt import Tallies, attempt, describe
+from transforms.measure import STEPS
+from transforms.readers import Source, formats, identify
+from transforms.records import FileRef, Item, Reject
+
+REJECTS = "rejects"
+
+
+def ingest(file: FileRef, options: Mapping[str, Any], records: Collection[type]) -> list[Item]:
+    """List the parts of one file.
+
+    Parameters
+    ----------
+    file : FileRef
+        The file.
+    options : mapping
+        Options of the readers.
+    records : collection of type
+        Record classes that some task of this run takes; a file of another kind gives no items.
+
+    Returns
+    -------
+    list of Item
+        References; empty for a companion file and for a kind that no task of this run takes.
+
+    Raises
+    ------
+    Unreadable, NoReader, OSError
+        Where the file is damaged, of no known kind, or gone.
+    """
+    with Source(file, options) as source:
+        kind = identify(source)
+        if STEPS[kind.record][2] not in records:
+            return []
+        return list(kind.items(source))
+
+
+def open_item(item: Item, options: Mapping[str, Any]) -> Iterator[Any]:
+    """Open the file of an item and yield its objects, not decoded yet; the file closes after the last one.
+
+    Parameters
+    ----------
+    item : Item
+        Reference made by ``ingest``.
+    options : mapping
+        Options of the readers.
+
+    Yields
+    ------
+    Entry
+        One for each object.
+    """
+    with Source(item.file, options) as source:
+        yield from formats()[item.format].entries(source, item)
+
+
+def publish(tallies: Tallies) -> None:
+    """Add the counts since the last call to Beam's counters, whose names are static.
+
+    Parameters
+    ----------
+    tallies : Tallies
+        Emptied.
+    """
+    for stage, tally in tallies.drain().items():
+        for name in ("entered", "done", "rejected", "out"):
+            count = getattr(tally, name)
+            if count:
+                Metrics.counter("nightcat", f"{stage}.{name}").inc(count)
+
+
+class IngestFn(beam.DoFn):
+    """``FileRef`` to ``Item``; refused files go to the tag ``rejects``.
+
+    Parameters
+    ----------
+    options : mapping
+        Options of the readers.
+    records : collection of type
+        Record classes that some task takes.
+    """
+
+    def __init__(self, options: Mapping[str, Any], records: Collection[type]) -> None:
+        self.options = dict(options)
+        self.records = tuple(records)
+
+    def process(self, file: FileRef) -> Iterator[Any]:
+        """Yield the items of one file.
+
+        Parameters
+        ----------
+        file : FileRef
+            The file.
+
+        Yields
+        ------
+        Item or TaggedOutput
+            Items, or one reject.
+        """
+        tallies = Tallies()
+        outputs = attempt("ingest", ingest, tallies, file, self.options, self.records, many=True, where=describe(file))
+        for output in outputs:
+            yield beam.pvalue.TaggedOutput(REJECTS, output) if isinstance(output, Reject) else output
+        publish(tallies)
+
+
+@dataclass
+class Ingest(beam.PTransform):
+    """Files to items, spread over the workers.
+
+    Parameters
+    ----------
+    options : mapping
+        Options of the readers.
+    records : tuple of type
+        Record classes that some task takes.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    records: tuple[type, ...] = ()
+
+    def expand(self, files: beam.PCollection) -> Any:
+        """Attach the step.
+
+        Parameters
+        ----------
+        files : PCollection of FileRef
+            Input files.
+
+        Returns
+        -------
+        DoOutputsTuple
+            ``items`` (main) and ``rejects``.
+        """
+        spread = files | "SpreadFiles" >> beam.Reshuffle()
+        return spread | "Identify" >> beam.ParDo(IngestFn(self.options, self.records)).with_outputs(
+            REJECTS, main="items"
+        )
