@@ -12,7 +12,7 @@ from typing import Any
 
 _BEAT_S = 0.5
 _LOCK = threading.Lock()
-_COUNTS: dict[str, list[float]] = {}
+_COUNTS: dict[str, list[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +27,29 @@ class Heartbeat:
 
     folder: str = ""
 
-    def __call__(self, rows: int, rejects: int) -> None:
+    def __call__(self, rows: int = 0, rejects: int = 0, file: str = "") -> None:
         """Add to the counts, and write them at most twice a second.
 
         Parameters
         ----------
         rows, rejects : int
             How many were made since the last call.
+        file : str
+            A file that a worker has begun to read.
         """
         if not self.folder:
             return
         now = time.monotonic()
         with _LOCK:
-            counts = _COUNTS.setdefault(self.folder, [0, 0, 0.0])
+            counts = _COUNTS.setdefault(self.folder, [0, 0, 0.0, set()])
             counts[0] += rows
             counts[1] += rejects
+            if file:
+                counts[3].add(file)
             if now - counts[2] < _BEAT_S:
                 return
             counts[2] = now
-            text = json.dumps({"rows": counts[0], "rejects": counts[1]})
+            text = json.dumps({"rows": counts[0], "rejects": counts[1], "files": len(counts[3])})
         path = Path(self.folder) / f"{os.getpid()}.json"
         try:
             path.with_suffix(".tmp").write_text(text)
@@ -54,7 +58,7 @@ class Heartbeat:
             return
 
 
-def read_heartbeats(folder: str) -> tuple[int, int]:
+def read_heartbeats(folder: str) -> tuple[int, int, int]:
     """Sum the heartbeats of all workers.
 
     Parameters
@@ -64,10 +68,10 @@ def read_heartbeats(folder: str) -> tuple[int, int]:
 
     Returns
     -------
-    rows, rejects : int
+    rows, rejects, files : int
         Counts so far, at most half a second old.
     """
-    rows = rejects = 0
+    rows = rejects = files = 0
     for path in Path(folder).glob("*.json") if folder else ():
         try:
             counts = json.loads(path.read_text())
@@ -75,7 +79,8 @@ def read_heartbeats(folder: str) -> tuple[int, int]:
             continue
         rows += int(counts["rows"])
         rejects += int(counts["rejects"])
-    return rows, rejects
+        files += int(counts["files"])
+    return rows, rejects, files
 
 
 @dataclass(slots=True)
@@ -120,32 +125,33 @@ class Progress:
             display.send(read_heartbeats(self.folder))
         display.close()
 
-    def _state(self, rows: int, rejects: int) -> dict[str, Any]:
+    def _state(self, rows: int, rejects: int, files: int) -> dict[str, Any]:
         seconds = time.monotonic() - self._started
+        left = seconds * (self.total_files - files) / files if files else None
         return {
-            "files": self.total_files,
+            "files": files,
+            "total_files": self.total_files,
             "objects": rows,
             "rejects": rejects,
             "objects_per_s": round(rows / seconds, 1) if seconds > 0 else 0.0,
             "seconds": round(seconds, 1),
+            "seconds_left": None if left is None else round(max(left, 0.0), 1),
         }
 
     def _lines(self) -> Any:
         every = 0.0 if self.mode == "json" else 10.0
-        last, shown = 0.0, (-1, -1)
+        last, shown = 0.0, (-1, -1, -1)
         while True:
-            rows, rejects = yield
+            counts = yield
             now = time.monotonic()
-            if (rows, rejects) == shown or now - last < every:
+            if counts == shown or now - last < every:
                 continue
-            last, shown = now, (rows, rejects)
-            state = self._state(rows, rejects)
+            last, shown = now, counts
+            state = self._state(*counts)
             if self.mode == "json":
                 self.stream.write(json.dumps({"event": "progress", **state}) + "\n")
             else:
-                self.stream.write(
-                    f"{state['seconds']:8.1f} s  {rows} objects ({state['objects_per_s']}/s), {rejects} rejects\n"
-                )
+                self.stream.write(_sentence(state) + "\n")
             self.stream.flush()
 
     def _live(self) -> Any:
@@ -155,11 +161,12 @@ class Progress:
 
         with Live(Text("starting workers ..."), console=Console(file=self.stream), transient=True) as live:
             while True:
-                rows, rejects = yield
-                state = self._state(rows, rejects)
-                live.update(
-                    Text(
-                        f"{self.total_files} files   {rows} objects   {rejects} rejects   "
-                        f"{state['objects_per_s']} objects/s   {state['seconds']:.0f} s"
-                    )
-                )
+                live.update(Text(_sentence(self._state(*(yield)))))
+
+
+def _sentence(state: dict[str, Any]) -> str:
+    left = "" if state["seconds_left"] is None else f", {state['seconds_left']:.0f} s left"
+    return (
+        f"{state['files']} of {state['total_files']} files, {state['objects']} objects, {state['rejects']} rejects, "
+        f"{state['objects_per_s']} objects/s, {state['seconds']:.0f} s{left}"
+    )

@@ -276,7 +276,7 @@ class InferFn(beam.DoFn):
     constants : mapping
         Columns with one value for the whole run (night, package version).
     progress : callable or None
-        ``progress(rows, rejects)``: called as they are made; picklable.
+        ``progress(rows=, rejects=, file=)``: called as they are made; picklable.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class InferFn(beam.DoFn):
         reader_options: Mapping[str, Any],
         measure_options: Mapping[str, Any],
         constants: Mapping[str, Any],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[..., None] | None = None,
     ) -> None:
         self.loaders = tuple(loaders)
         self.reader_options = dict(reader_options)
@@ -346,6 +346,8 @@ class InferFn(beam.DoFn):
 
     def _read(self, pair: tuple[Item, tuple[Any, ...]]) -> Iterator[Any]:
         item, context = pair
+        if self.progress is not None:
+            self.progress(file=item.file.source)
         for result in expand(item, self._models, self._reading, self.reader_options, self.measure_options):
             yield result, context
 
@@ -368,7 +370,7 @@ class InferFn(beam.DoFn):
         timestamp, windows = context
         rejected = isinstance(row, Reject)
         if self.progress is not None:
-            self.progress(0 if rejected else 1, 1 if rejected else 0)
+            self.progress(rows=int(not rejected), rejects=int(rejected))
         if isinstance(row, Reject):
             return beam.pvalue.TaggedOutput(REJECTS, WindowedValue(row, timestamp, windows))
         return WindowedValue({**row, **self.constants}, timestamp, windows)
@@ -392,7 +394,7 @@ class Infer(beam.PTransform):
     reader_options: Mapping[str, Any] = field(default_factory=dict)
     measure_options: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
-    progress: Callable[[int, int], None] | None = None
+    progress: Callable[..., None] | None = None
 
     def expand(self, items: beam.PCollection) -> Any:
         """Attach the step.

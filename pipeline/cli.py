@@ -1,0 +1,189 @@
+"""The command line: the only place that prints and exits. Nothing heavy is imported before a command needs it.
+
+Exit codes: 0 done; 1 rejects under ``--strict``, or ``verify`` found faults; 2 wrong options; 3 sums do not close;
+4 the output cannot be written; 5 the engine failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+_Add = Callable[[str, str, str], argparse.ArgumentParser]
+EXIT_OK, EXIT_FOUND, EXIT_USAGE, EXIT_SUMS, EXIT_OUTPUT, EXIT_ENGINE, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str or None
+        Arguments; those of the process where None.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    beam_options: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, beam_options = arguments[:cut], arguments[cut + 1 :]
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "module"):
+        parser.print_help()
+        return EXIT_USAGE
+    options.beam_options = beam_options or None
+    from importlib import import_module
+
+    module, function = options.module.split(":")
+    try:
+        return int(getattr(import_module(module), function)(options))
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-done was committed; run the same command again", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        sys.stderr.close()
+        return EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of all sub-commands.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Each sub-command carries the ``module:function`` that runs it.
+    """
+    parser = argparse.ArgumentParser(
+        prog="nightcat",
+        description="A night of survey files in, a Parquet catalog that a scientist can trust out.",
+        epilog="Options of the Beam runner follow after a bare --, as in: nightcat run ... -- --parallelism=2",
+    )
+    from pipeline.version import version
+
+    parser.add_argument("--version", action="version", version=f"nightcat {version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def add(name: str, where: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(module=where)
+        return command
+
+    _add_run(add("run", "pipeline.commands:run", "Process a night of files into the catalog."))
+    _add_catalog_commands(add)
+    _add_model_commands(add)
+    _add_simulation_commands(add)
+    return parser
+
+
+def _add_display(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.add_argument("--json", action="store_true", help="print JSON lines instead of text")
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--input", dest="inputs", nargs="+", metavar="INPUT", help="files, folders, globs, fsspec URLs or @list.txt"
+    )
+    command.add_argument("--output", metavar="CATALOG", help="root of the catalog, a folder or fsspec URL")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="night; default: the date in the folder's name")
+    command.add_argument("--config", metavar="FILE.toml", help="options from a file; flags win over it")
+    command.add_argument(
+        "--tasks", type=_names, metavar="A,B", help="tasks to run; default: all (see `nightcat tasks`)"
+    )
+    command.add_argument(
+        "--bundle", dest="bundles", action="append", type=_pair, metavar="TASK=DIR", help="model to use for a task"
+    )
+    command.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; default auto")
+    command.add_argument("--dtype", metavar="DTYPE", help="fp32 or bf16; default fp32")
+    command.add_argument("--threads", type=int, metavar="N", help="torch threads of one worker; default 1")
+    command.add_argument("--runner", metavar="RUNNER", help="Beam runner; default FnApiRunner")
+    command.add_argument("--workers", type=int, metavar="N", help="worker processes of the local runner; default 1")
+    command.add_argument("--order", type=int, metavar="K", help="HEALPix order of a new catalog's pixels; default 3")
+    command.add_argument("--targets", metavar="FILE", help="target list (id, ra, dec) to cut stamps at")
+    command.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold; default 3")
+    command.add_argument(
+        "--light-curve-columns",
+        dest="light_curves",
+        action="append",
+        type=_pair,
+        metavar="KEY=COLUMN",
+        help="declare a column of light-curve tables: time, time_system, mag, flux, error, band, object, ra, dec",
+    )
+    command.add_argument("--strict", action="store_true", default=None, help="exit with 1 where anything was rejected")
+    command.add_argument("--force", action="store_true", default=None, help="process again what is done already")
+    _add_display(command)
+
+
+def _add_catalog_commands(add: _Add) -> None:
+    command = add("verify", "pipeline.commands:verify", "Check every count, digest, schema and unit of a catalog.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    _add_display(command)
+    command = add("rejects", "pipeline.commands:rejects", "List what was refused, by reason.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+    command.add_argument("--all", action="store_true", help="a line for each reject, not one for each reason")
+    _add_display(command)
+    command = add("replay", "pipeline.commands:replay", "Run again only what was refused.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+    _add_display(command)
+    command = add("tasks", "pipeline.commands:tasks", "List the science tasks.")
+    _add_display(command)
+    command = add("describe", "pipeline.commands:describe", "Describe every column and flag bit of a table.")
+    command.add_argument("table", metavar="TABLE", help="a task's name, or rejects")
+    _add_display(command)
+    command = add("formats", "pipeline.commands:list_formats", "List the file formats that are read.")
+    _add_display(command)
+
+
+def _add_model_commands(add: _Add) -> None:
+    command = add("train", "pipeline.commands:train", "Fine-tune the model of a task on labelled files.")
+    command.add_argument("task", metavar="TASK", help="a task's name")
+    command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
+    command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
+    command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is random; default 0")
+    command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
+    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    _add_display(command)
+    command = add("evaluate", "pipeline.commands:evaluate", "Judge a model against labels, beside its baseline.")
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
+    command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
+    command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
+    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    command.add_argument("--output", metavar="FILE.json", help="write all figures to a file")
+    _add_display(command)
+
+
+def _add_simulation_commands(add: _Add) -> None:
+    command = add("simulate", "pipeline.commands:simulate", "Write a simulated night of files with its truth.")
+    command.add_argument("output", metavar="DIRECTORY", help="folder to write; night/ and truth/ are made in it")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed; default 0")
+    command.add_argument("--scale", type=float, default=1.0, metavar="X", help="size of the night; default 1")
+    _add_display(command)
+    command = add("demo", "pipeline.commands:demo", "Simulate a night, process it, and judge the catalog.")
+    command.add_argument("--directory", default="demo", metavar="DIRECTORY", help="where; default ./demo")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed; default 0")
+    command.add_argument("--scale", type=float, default=1.0, metavar="X", help="size of the night; default 1")
+    _add_display(command)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
