@@ -1,0 +1,84 @@
+"""Write the pages that derive from the code: flags, catalog schema, formats, commands.
+
+Run ``python docs/generate.py``; ``tests/test_docs.py`` fails where a page is not what this writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+NOTE = "<!-- written by docs/generate.py: do not edit -->\n"
+
+
+def flags_page() -> str:
+    from transforms.flags import REGISTRY
+
+    lines = [
+        NOTE,
+        "# Flags\n",
+        "`flags` is a 64-bit integer in every row. `transforms.flags.decode(value)` names the bits that are set.\n",
+        "| bit | value | name | meaning |",
+        "|---:|---:|---|---|",
+    ]
+    lines += [f"| {f.bit} | {f.value} | `{f.name}` | {f.sentence} |" for f in REGISTRY]
+    return "\n".join(lines) + "\n"
+
+
+def schema_page() -> str:
+    from pipeline.tables import describe_table, table_names
+
+    lines = [NOTE, "# Catalog schema\n", "Null means not measured; every unit and UCD stands in the Parquet footer too.\n"]
+    for name in table_names():
+        about = describe_table(name)
+        lines += [f"## `{name}`\n", f"{about['description']}\n"]
+        if about["reference"]:
+            lines.append(f"Method: {about['reference']}\n")
+        lines += ["| column | type | unit | UCD | null | meaning |", "|---|---|---|---|---|---|"]
+        lines += [
+            f"| `{c['name']}` | {c['type']} | {c['unit']} | {c['ucd']} | {'yes' if c['nullable'] else 'never'} | {c['description']} |"
+            for c in about["columns"]
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def formats_table() -> str:
+    from transforms.readers import formats
+
+    lines = ["| format | becomes | what it is |", "|---|---|---|"]
+    lines += [f"| `{f.name}` | {f.record.__name__} | {f.description} |" for f in formats().values()]
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    from pipeline.cli import build_parser
+
+    parser = build_parser()
+    lines = [NOTE, "# Commands\n", "Exit codes: 0 done; 1 rejects under `--strict`, or faults found by `verify`; 2 wrong options;"]
+    lines += ["3 sums do not close; 4 the output cannot be written; 5 the engine failed; 130 interrupted.\n"]
+    actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for name, command in actions.choices.items():
+        lines += [f"## `nightcat {name}`\n", f"{command.description}\n", "| option | meaning |", "|---|---|"]
+        for action in command._actions:
+            label = ", ".join(f"`{o}`" for o in action.option_strings) or f"`{action.metavar}`"
+            lines.append(f"| {label} | {action.help} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+PAGES = {"flags.md": flags_page, "schema.md": schema_page, "commands.md": commands_page}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+        print(f"wrote docs/{name}")
+
+
+if __name__ == "__main__":
+    main()
