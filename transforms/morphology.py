@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from transforms.columns import FLOAT32, Column
-from transforms.numerics.morphology import morphology
+from transforms.numerics.morphology import THRESHOLD, morphology
 from transforms.records import Cutout
 
 PREFIX = "morph_"
@@ -85,7 +86,9 @@ def measure_morphology(cutout: Cutout) -> dict[str, float | None]:
         at the middle, or no usable pixel).
     """
     plane, good, sigma, block = detection_plane(cutout)
-    found = morphology(plane, good, sigma)
+    # Correlated noise survives the 3 x 3 mean: the threshold is then raised to what it would be for white noise.
+    scatter = border_sky(ndimage.uniform_filter(plane, 3), good)[1] if good.any() else 0.0
+    found = morphology(plane, good, sigma, THRESHOLD * max(sigma, 3 * scatter))
     for name, power in _SCALING.items():
         if name in found:
             found[name] *= block**power

@@ -41,7 +41,7 @@ class Segments:
     count: int
 
 
-def segment(flux: np.ndarray, good: np.ndarray, sigma: float, *, reach: float = 0.2) -> Segments | None:
+def segment(flux: np.ndarray, good: np.ndarray, threshold: float, *, reach: float = 0.2) -> Segments | None:
     """Find the sources of a stamp and the one at its middle.
 
     Parameters
@@ -50,8 +50,8 @@ def segment(flux: np.ndarray, good: np.ndarray, sigma: float, *, reach: float = 
         Sky-subtracted, finite, 0 where bad.
     good : ndarray of bool, shape (ny, nx)
         Pixels to be used.
-    sigma : float
-        Sky noise of a pixel, in the unit of ``flux``.
+    threshold : float
+        Mean of 3 x 3 pixels above which a pixel belongs to a source, in the unit of ``flux``.
     reach : float
         How far from the middle the target may be, as a fraction of the smaller side.
 
@@ -61,7 +61,7 @@ def segment(flux: np.ndarray, good: np.ndarray, sigma: float, *, reach: float = 
         None where no source lies at the middle.
     """
     smooth = ndimage.uniform_filter(flux, 3, mode="constant")
-    labels, count = ndimage.label(smooth > THRESHOLD * sigma)
+    labels, count = ndimage.label(smooth > threshold)
     if not count:
         return None
     areas = np.bincount(labels.ravel(), weights=good.ravel(), minlength=count + 1)
@@ -218,7 +218,7 @@ def peaks(plane: np.ndarray, own: np.ndarray, y: float, x: float, profile: Profi
     return out
 
 
-def morphology(flux: np.ndarray, good: np.ndarray, sigma: float) -> dict[str, float]:
+def morphology(flux: np.ndarray, good: np.ndarray, sigma: float, threshold: float | None = None) -> dict[str, float]:
     """All numbers of the object in the middle of a stamp.
 
     Parameters
@@ -229,6 +229,8 @@ def morphology(flux: np.ndarray, good: np.ndarray, sigma: float) -> dict[str, fl
         Pixels to be used.
     sigma : float
         Sky noise of a pixel in the unit of ``flux``.
+    threshold : float or None
+        As for ``segment``; ``THRESHOLD * sigma`` where None. To be given where the noise is correlated.
 
     Returns
     -------
@@ -240,7 +242,7 @@ def morphology(flux: np.ndarray, good: np.ndarray, sigma: float) -> dict[str, fl
     flux = np.where(good, flux, 0).astype(np.float64)
     if not (np.isfinite(sigma) and sigma > 0) or min(flux.shape) < 8:
         return {}
-    found = segment(flux, good, sigma)
+    found = segment(flux, good, THRESHOLD * sigma if threshold is None else threshold)
     if found is None:
         return {}
     plane, own = clean(flux, good, found), found.labels == found.target
