@@ -1,0 +1,1 @@
+"""Arithmetic on one-dimensional spectra: wavelengths, resampling, continuum, lines, cross-correlation."""
