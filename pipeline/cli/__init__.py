@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(module=where)
         return command
 
-    _add_run(add("run", "pipeline.commands:run", "Process a night of files into the catalog."))
+    _add_run(add("run", "pipeline.cli.run:run", "Process a night of files into the catalog."))
     _add_catalog_commands(add)
     _add_model_commands(add)
     _add_simulation_commands(add)
@@ -121,29 +121,29 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 
 def _add_catalog_commands(add: _Add) -> None:
-    command = add("verify", "pipeline.commands:verify", "Check every count, digest, schema and unit of a catalog.")
+    command = add("verify", "pipeline.cli.look:verify", "Check every count, digest, schema and unit of a catalog.")
     command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
     _add_display(command)
-    command = add("rejects", "pipeline.commands:rejects", "List what was refused, by reason.")
+    command = add("rejects", "pipeline.cli.look:rejects", "List what was refused, by reason.")
     command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
     command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
     command.add_argument("--all", action="store_true", help="a line for each reject, not one for each reason")
     _add_display(command)
-    command = add("replay", "pipeline.commands:replay", "Run again only what was refused.")
+    command = add("replay", "pipeline.cli.run:replay", "Run again only what was refused.")
     command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
     command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
     _add_display(command)
-    command = add("tasks", "pipeline.commands:tasks", "List the science tasks.")
+    command = add("tasks", "pipeline.cli.look:tasks", "List the science tasks.")
     _add_display(command)
-    command = add("describe", "pipeline.commands:describe", "Describe every column and flag bit of a table.")
+    command = add("describe", "pipeline.cli.look:describe", "Describe every column and flag bit of a table.")
     command.add_argument("table", metavar="TABLE", help="a task's name, or rejects")
     _add_display(command)
-    command = add("formats", "pipeline.commands:list_formats", "List the file formats that are read.")
+    command = add("formats", "pipeline.cli.look:list_formats", "List the file formats that are read.")
     _add_display(command)
 
 
 def _add_model_commands(add: _Add) -> None:
-    command = add("train", "pipeline.commands:train", "Fine-tune the model of a task on labelled files.")
+    command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
     command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
@@ -152,7 +152,7 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
     command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
     _add_display(command)
-    command = add("evaluate", "pipeline.commands:evaluate", "Judge a model against labels, beside its baseline.")
+    command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
     command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
@@ -162,12 +162,12 @@ def _add_model_commands(add: _Add) -> None:
 
 
 def _add_simulation_commands(add: _Add) -> None:
-    command = add("simulate", "pipeline.commands:simulate", "Write a simulated night of files with its truth.")
+    command = add("simulate", "pipeline.cli.demo:simulate", "Write a simulated night of files with its truth.")
     command.add_argument("output", metavar="DIRECTORY", help="folder to write; night/ and truth/ are made in it")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed; default 0")
     command.add_argument("--scale", type=float, default=1.0, metavar="X", help="size of the night; default 1")
     _add_display(command)
-    command = add("demo", "pipeline.commands:demo", "Simulate a night, process it, and judge the catalog.")
+    command = add("demo", "pipeline.cli.demo:demo", "Simulate a night, process it, and judge the catalog.")
     command.add_argument("--directory", default="demo", metavar="DIRECTORY", help="where; default ./demo")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed; default 0")
     command.add_argument("--scale", type=float, default=1.0, metavar="X", help="size of the night; default 1")
@@ -184,6 +184,3 @@ def _pair(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
     return name, value
 
-
-if __name__ == "__main__":
-    sys.exit(main())
