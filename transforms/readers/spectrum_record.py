@@ -1,0 +1,208 @@
+"""From the arrays of any spectrum file to a ``Spectrum``: the checks and conversions that all readers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from transforms.attempt import Unusable
+from transforms.constants import C_KMS
+from transforms.flags import bits
+from transforms.numerics.spectra.wavelengths import air_to_vacuum
+from transforms.readers.format import Source
+from transforms.records import Spectrum
+
+MIN_PIXELS = 16  #: Fewer are no spectrum.
+WAVELENGTHS = (100.0, 1e7)  #: Angstrom, X-rays to 1 mm: outside, the unit of the axis is not what we think it is.
+FWHM_PER_SIGMA = 2.354820045  #: 2 sqrt(2 ln 2).
+
+
+def make_spectrum(
+    source: Source,
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    ivar: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    *,
+    air: bool | None,
+    frame: str,
+    fwhm: float | None = None,
+    flags: int = 0,
+    **fields: Any,
+) -> Spectrum:
+    """Check the arrays of one spectrum and make the record.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    wavelength : ndarray, shape (n,)
+        Angstrom, increasing or decreasing.
+    flux : ndarray, shape (n,)
+        Flux density; NaN where missing.
+    ivar : ndarray, shape (n,), optional
+        Inverse variance; not positive or NaN where the pixel is worthless.
+    mask : ndarray of bool, shape (n,), optional
+        True = bad.
+    air : bool or None
+        True where ``wavelength`` is in air; None where the file does not say (air is assumed, and flagged).
+    frame : str
+        As in ``Spectrum``; empty where the file does not say.
+    fwhm : float, optional
+        Of the line-spread function at 5500 Angstrom, in Angstrom.
+    flags : int
+        Bits that the reader has set already.
+    **fields
+        Further fields of ``Spectrum``: ``hdu``, ``row``, ``object_id``, ``ra``, ``dec``, ``mjd``, ...
+
+    Returns
+    -------
+    Spectrum
+        Vacuum wavelengths, increasing; flux and ivar zero where masked. A spectrum of which every pixel is masked is
+        returned too, with NO_DATA: it was observed, and its row says that nothing came of it.
+
+    Raises
+    ------
+    Unusable
+        Where the arrays are no spectrum; the message names the value.
+    """
+    fields.setdefault("object_id", stem(source))
+    wavelength = np.asarray(wavelength, dtype=np.float64)
+    flux = np.asarray(flux, dtype=np.float64)
+    ivar = None if ivar is None else np.asarray(ivar, dtype=np.float64)
+    name = fields["object_id"]
+    _check(name, wavelength, flux, ivar)
+    bad = ~np.isfinite(flux)
+    if mask is not None:
+        bad |= np.asarray(mask, dtype=bool)
+    if ivar is not None:
+        bad |= ~(np.isfinite(ivar) & (ivar > 0))
+    step = -1 if wavelength[0] > wavelength[-1] else 1
+    wavelength, flux, bad = wavelength[::step], np.where(bad, 0.0, flux)[::step], bad[::step]
+    if ivar is not None:
+        ivar = np.where(bad, 0.0, ivar[::step]).astype(np.float32)
+        bad = bad | ~np.isfinite(ivar)  # an error of 1e-25 has an inverse variance that float32 does not hold
+        ivar = np.where(bad, np.float32(0), ivar)
+    flags |= _flags(fields, ivar, bad, air, frame)
+    return Spectrum(
+        source=source.file.source,
+        wavelength=air_to_vacuum(wavelength) if air or air is None else np.ascontiguousarray(wavelength),
+        flux=np.ascontiguousarray(np.where(bad, 0.0, flux), dtype=np.float32),
+        ivar=ivar,
+        mask=np.ascontiguousarray(bad),
+        air=air is not False,
+        frame=frame,
+        lsf_sigma=None if fwhm is None else float(fwhm / FWHM_PER_SIGMA / 5500.0 * C_KMS),
+        flags=flags,
+        **fields,
+    )
+
+
+def _check(name: str, wavelength: np.ndarray, flux: np.ndarray, ivar: np.ndarray | None) -> None:
+    n = flux.size
+    if wavelength.shape != flux.shape or flux.ndim != 1:
+        raise Unusable(f"{name}: wavelength has shape {wavelength.shape} and flux {flux.shape}")
+    if ivar is not None and ivar.shape != flux.shape:
+        raise Unusable(f"{name}: the errors have shape {ivar.shape} and the flux {flux.shape}")
+    if n < MIN_PIXELS:
+        raise Unusable(f"{name}: {n} pixels are no spectrum (at least {MIN_PIXELS})")
+    if not np.isfinite(wavelength).all():
+        count = int((~np.isfinite(wavelength)).sum())
+        raise Unusable(f"{name}: {count} of {n} wavelengths are not finite")
+    steps = np.diff(wavelength)
+    wrong = steps <= 0 if wavelength[-1] > wavelength[0] else steps >= 0
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise Unusable(
+            f"{name}: wavelengths are not monotonic: {wavelength[k]:.6g} at pixel {k}, then {wavelength[k + 1]:.6g}"
+        )
+    first, last = sorted((wavelength[0], wavelength[-1]))
+    if first < WAVELENGTHS[0] or last > WAVELENGTHS[1]:
+        raise Unusable(f"{name}: wavelengths from {first:.6g} to {last:.6g} cannot be Angstrom")
+    if not np.isfinite(flux).any():
+        raise Unusable(f"{name}: none of {n} flux values is finite")
+    if ivar is None and not np.any(flux[np.isfinite(flux)]):
+        raise Unusable(f"{name}: the flux is zero in all of {n} pixels")
+    if ivar is not None and (negative := int((ivar < 0).sum())) > n // 2:
+        raise Unusable(f"{name}: the inverse variance is negative in {negative} of {n} pixels ({ivar.min():.3g})")
+
+
+def _flags(fields: dict[str, Any], ivar: np.ndarray | None, bad: np.ndarray, air: bool | None, frame: str) -> int:
+    names = []
+    if fields.get("ra") is None or fields.get("dec") is None:
+        fields["ra"] = fields["dec"] = None
+        names.append("NO_POSITION")
+    if fields.get("mjd") is None:
+        names.append("NO_TIME")
+    if ivar is None:
+        names.append("NO_ERROR")
+    if air is None:
+        names.append("AIR_ASSUMED")
+    if not frame:
+        names.append("FRAME_UNKNOWN")
+    if bad.all():
+        names += ["NO_DATA", "BAD_DATA"]
+    elif bad.mean() > 0.5:
+        names.append("BAD_DATA")
+    return bits(*names)
+
+
+def stem(source: Source) -> str:
+    """Name of a file without its endings: the identifier where the file gives none.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+
+    Returns
+    -------
+    str
+        Case as in the file's name.
+    """
+    name = source.file.source.rstrip("/").rsplit("/", 1)[-1]
+    lower = name.lower()
+    for packing in (".gz", ".bz2", ".xz"):
+        if lower.endswith(packing):
+            name, lower = name[: -len(packing)], lower[: -len(packing)]
+    for ending in (".fits", ".fit", ".fts", ".csv", ".ecsv", ".txt", ".dat", ".xml", ".vot"):
+        if lower.endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def error_to_ivar(error: np.ndarray) -> np.ndarray:
+    """Turn one-sigma errors into inverse variances.
+
+    Parameters
+    ----------
+    error : ndarray
+        Not positive or not finite where the pixel is worthless.
+
+    Returns
+    -------
+    ndarray of float64
+        Zero where worthless.
+    """
+    error = np.asarray(error, dtype=np.float64)
+    use = np.isfinite(error) & (error > 0)
+    return np.where(use, 1.0 / np.where(use, error, 1.0) ** 2, 0.0)
+
+
+def variance_to_ivar(variance: np.ndarray) -> np.ndarray:
+    """Turn variances into inverse variances.
+
+    Parameters
+    ----------
+    variance : ndarray
+        Not positive or not finite where the pixel is worthless.
+
+    Returns
+    -------
+    ndarray of float64
+        Zero where worthless.
+    """
+    variance = np.asarray(variance, dtype=np.float64)
+    use = np.isfinite(variance) & (variance > 0)
+    return np.where(use, 1.0 / np.where(use, variance, 1.0), 0.0)
