@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.cli import build_parser, main
+
+
+
+def test_every_command_has_help_and_a_function_that_exists() -> None:
+    from importlib import import_module
+
+    parser = build_parser()
+    actions = next(a for a in parser._actions if getattr(a, "choices", None) and "run" in a.choices)
+    for name, command in actions.choices.items():
+        module, function = command.get_default("module").split(":")
+        assert callable(getattr(import_module(module), function)), name
+        assert command.description
+        assert all(action.help for action in command._actions), name
+
+
+def test_help_imports_neither_torch_nor_beam() -> None:
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'apache_beam', 'astropy', 'pyarrow', 'numpy', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "run" in done.stdout
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["run", "--nonsense"], ["run", "--bundle", "x"], ["describe"]])
+def test_wrong_words_exit_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_all_wrong_options_of_run_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["run", "--output", "o", "--night", "yesterday", "--dtype", "fp8", "--threads", "0", "--tasks", "x"])
+    text = capsys.readouterr().err
+    assert code == 2
+    for word in ("--input", "yesterday", "fp8", "--threads 0", "'x'"):
+        assert word in text
+
+
+def test_describe_an_unknown_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "nothing"]) == 2
+    assert "rejects" in capsys.readouterr().err
+
+
+def test_describe_rejects_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "rejects", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert {"name": "source", "type": "string"}.items() <= about["columns"][0].items()
+    assert len(about["flags"]) > 40
+
+
+def test_python_dash_m_reaches_the_same_door() -> None:
+    done = subprocess.run([sys.executable, "-m", "pipeline", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("nightcat ")
