@@ -1,0 +1,89 @@
+"""Which model each task of a run uses: resolved once, at the door, and named in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transforms.predictor import Loader
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model of one task.
+
+    Parameters
+    ----------
+    task : str
+        The task.
+    path : str
+        Folder of the bundle.
+    digest : str
+        First 16 digits of the bundle's digest.
+    record : type
+        Record class that the task takes.
+    device : str
+        Where it runs.
+    loader : callable
+        Makes the Predictor; picklable.
+    """
+
+    task: str
+    path: str
+    digest: str
+    record: type
+    device: str
+    loader: Loader
+
+
+class ModelError(ValueError):
+    """A model cannot be used; the message says which and why."""
+
+
+def resolve_models(
+    tasks: Sequence[str], bundles: Mapping[str, str], device: str, dtype: str, threads: int
+) -> tuple[Model, ...]:
+    """Find and check the bundle of every task.
+
+    Parameters
+    ----------
+    tasks : sequence of str
+        Names.
+    bundles : mapping of str to str
+        Folders that the user named.
+    device, dtype : str
+        Where and in which precision it runs.
+    threads : int
+        Torch threads.
+
+    Returns
+    -------
+    tuple of Model
+        In the order of the tasks.
+
+    Raises
+    ------
+    ModelError
+        Where a bundle is missing, damaged or of another task, or the device is not there.
+    """
+    from finetune import tasks as registry
+    from finetune.bundle import BundleError, bundled, load_bundle
+    from finetune.predict import DeviceError, loader, resolve_device
+
+    try:
+        where = str(resolve_device(device))
+    except DeviceError as error:
+        raise ModelError(f"--device: {error}") from error
+    models = []
+    for name in tasks:
+        path = Path(bundles.get(name) or bundled(name))
+        try:
+            bundle = load_bundle(path)
+        except BundleError as error:
+            raise ModelError(f"the model of task {name!r} cannot be used: {error}") from error
+        if bundle.info.task != name:
+            raise ModelError(f"--bundle {name}={path}: this bundle is of task {bundle.info.task!r}")
+        load = loader(path, device=where, dtype=dtype, threads=threads)
+        models.append(Model(name, str(path), bundle.digest[:16], registry.get(name).record, where, load))
+    return tuple(models)
