@@ -152,7 +152,10 @@ class Task:
     batch_size : int
         Fixed batch of inference; short batches are padded.
     options : mapping
-        Default options of ``build`` and of training.
+        Sections: ``"build"`` (keywords of ``build``), ``"training"`` (defaults of ``TrainingOptions``), ``"restore"``
+        (keywords laid over ``build``'s when a bundle's weights will be filled in, such as ``pretrained=False``) and
+        ``"initialise"``: ``initialise(model, examples, prepared, baseline)``, called on the new model once the
+        baseline is fitted, to set buffers such as means, or the base of a residual.
     reference : str
         Method's source: author, year, doi.
     """

@@ -1,0 +1,381 @@
+"""A model on disk: safetensors and JSON, no pickle, every file under a digest.
+
+::
+
+    bundle.json                    what it is, how it was made, calibration, rule, figures, SHA-256 of the other files
+    model/                         transformers' own form: config.json, model.safetensors (members 2.. in model_1/ ..)
+    baseline.json, baseline.safetensors    the classical answer
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from finetune import tasks
+
+if TYPE_CHECKING:
+    from finetune.task import Baseline, Task
+
+INFO = "bundle.json"
+FORMAT = 1  #: Raised when the layout of the folder changes.
+
+
+class BundleError(ValueError):
+    """A bundle is not there, is damaged, or does not fit the code."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Info:
+    """What ``bundle.json`` says of a model.
+
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+    task_version : int
+        ``Task.version`` it was trained for.
+    package_version : str
+        Version of nightcat that made it.
+    created_by : str
+        The command that made it.
+    seed : int
+        Of the training.
+    data : mapping
+        Fingerprint, counts, origins and licences of the training data.
+    build : mapping
+        Options of ``Task.build``.
+    training : mapping
+        Options and history of the training.
+    calibration : mapping
+        What ``Task.calibrate`` learnt.
+    rule : mapping
+        What ``Task.fit_rule`` fixed.
+    metrics : mapping
+        Figures of merit on the held-out data.
+    classes : tuple of str
+        For a classifier.
+    members : int
+        Number of models whose outputs are averaged.
+    """
+
+    task: str
+    task_version: int
+    package_version: str
+    created_by: str = ""
+    seed: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
+    build: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    rule: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    members: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files have been checked.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    info : Info
+        Content of ``bundle.json``.
+    digest : str
+        SHA-256 over the sorted names and digests of all its files.
+    """
+
+    path: Path
+    info: Info
+    digest: str
+
+    def task(self) -> Task:
+        """Import the task that the model is for.
+
+        Returns
+        -------
+        Task
+            The registered one.
+
+        Raises
+        ------
+        BundleError
+            Where there is no such task, or the columns changed their meaning since the training.
+        """
+        try:
+            task = tasks.get(self.info.task)
+        except KeyError as error:
+            raise BundleError(f"{self.path}: {error.args[0]}") from error
+        return check_version(task, self)
+
+    def models(self, task: Task) -> list[Any]:
+        """Build the member models and load their weights in fp32.
+
+        Parameters
+        ----------
+        task : Task
+            The task of the bundle.
+
+        Returns
+        -------
+        list of transformers.PreTrainedModel
+            In evaluation mode, on the CPU.
+        """
+        from finetune.weights import load_weights
+
+        options = {**self.info.build, **task.options.get("restore", {})}
+        return [load_weights(task.build, options, self.path / _member(i)) for i in range(self.info.members)]
+
+    def baseline(self, task: Task) -> Baseline:
+        """Restore the classical answer.
+
+        Parameters
+        ----------
+        task : Task
+            The task of the bundle.
+
+        Returns
+        -------
+        Baseline
+            As it was fitted.
+        """
+        baseline = task.baseline()
+        meta = json.loads((self.path / "baseline.json").read_text(encoding="utf-8"))
+        baseline.restore(load_file(self.path / "baseline.safetensors"), meta)
+        return baseline
+
+
+def check_version(task: Task, bundle: Bundle) -> Task:
+    """Return the task, once it is sure that the bundle was made for it.
+
+    Parameters
+    ----------
+    task : Task
+        Candidate.
+    bundle : Bundle
+        The model.
+
+    Returns
+    -------
+    Task
+        The same task.
+
+    Raises
+    ------
+    BundleError
+        For another name, version or list of classes.
+    """
+    info = bundle.info
+    for name, ours, theirs in (
+        ("task", task.name, info.task),
+        ("task version", task.version, info.task_version),
+        ("classes", tuple(task.classes), tuple(info.classes)),
+    ):
+        if ours != theirs:
+            raise BundleError(f"{bundle.path} was made for {name} {theirs!r}, the code has {ours!r}; train it again")
+    return task
+
+
+def save_bundle(
+    path: str | Path, *, info: Info, models: Sequence[Any], baseline: Baseline, storage: str = "fp16"
+) -> Bundle:
+    """Write a bundle: into a hidden folder beside it, renamed when it is whole.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder to make; an earlier bundle there is replaced, anything else is not.
+    info : Info
+        What it is; ``members`` is set from ``models``.
+    models : sequence of transformers.PreTrainedModel
+        One, or several whose outputs are averaged.
+    baseline : Baseline
+        The fitted classical answer.
+    storage : str
+        ``"fp16"`` or ``"fp32"`` for weight matrices; vectors (norms, biases, statistics) always stay fp32.
+
+    Returns
+    -------
+    Bundle
+        Read back and checked.
+
+    Raises
+    ------
+    BundleError
+        Where the folder holds something else, or a value has no JSON form.
+    """
+    from finetune.weights import save_weights
+
+    path = Path(path)
+    if path.exists() and not (path / INFO).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is no bundle; it is left as it is")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        for number, model in enumerate(models):
+            save_weights(model, folder / _member(number), storage)
+        arrays, meta = baseline.state()
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "baseline.safetensors")
+        _write_json(folder / "baseline.json", meta)
+        content = {"format": FORMAT, **asdict(info), "members": len(models), "files": _digests(folder)}
+        _write_json(folder / INFO, content)
+        folder.chmod(0o755)
+        _swap(folder, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return load_bundle(path)
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read ``bundle.json`` and check the digest of every file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the bundle.
+
+    Returns
+    -------
+    Bundle
+        Whose models are loaded on demand.
+
+    Raises
+    ------
+    BundleError
+        Naming the file that is missing, damaged or unknown.
+    """
+    path = Path(path)
+    if not (path / INFO).is_file():
+        raise BundleError(f"{path} is no bundle: it has no {INFO}")
+    try:
+        content = json.loads((path / INFO).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path / INFO} is damaged: {error}") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise BundleError(f"{path / INFO} is not of bundle format {FORMAT}")
+    stated, found = content.pop("files", {}), _digests(path)
+    faults = [f"{name} is missing" for name in sorted(set(stated) - set(found))]
+    faults += [f"{name} is not listed in {INFO}" for name in sorted(set(found) - set(stated))]
+    faults += [
+        f"{name} is damaged: SHA-256 {found[name][:16]}.. instead of {stated[name][:16]}.."
+        for name in sorted(set(stated) & set(found))
+        if stated[name] != found[name]
+    ]
+    unknown = sorted(set(content) ^ {f.name for f in fields(Info)})
+    if unknown:
+        faults.append(f"{INFO} lacks or has unknown entries: {', '.join(unknown)}")
+    if faults:
+        raise BundleError(f"{path}: {'; '.join(faults)}")
+    content["classes"] = tuple(content["classes"])
+    return Bundle(path, Info(**content), bundle_digest({**found, INFO: _sha256(path / INFO)}))
+
+
+def bundle_digest(digests: Mapping[str, str]) -> str:
+    """One digest for a whole bundle.
+
+    Parameters
+    ----------
+    digests : mapping of str to str
+        SHA-256 by file name, relative to the folder.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256 over the sorted ``(name, digest)`` lines.
+    """
+    return hashlib.sha256("".join(f"{k} {v}\n" for k, v in sorted(digests.items())).encode()).hexdigest()
+
+
+def bundled(task: str) -> Path:
+    """Folder of the model of a task that ships with the package.
+
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+
+    Returns
+    -------
+    Path
+        For ``load_bundle``.
+
+    Raises
+    ------
+    BundleError
+        Where none ships.
+    """
+    path = Path(str(files("finetune"))) / "bundles" / task
+    if not (path / INFO).is_file():
+        raise BundleError(f"no model ships for the task {task!r}: {path} has no {INFO}; train one and name it")
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy scalars, arrays, tuples and mappings into what JSON knows.
+
+    Parameters
+    ----------
+    value : object
+        Nested as you like.
+
+    Returns
+    -------
+    object
+        The same in dict, list, str, int, float, bool and None.
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value
+
+
+def _member(number: int) -> str:
+    return f"model_{number}" if number else "model"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    try:
+        text = json.dumps(plain(content), indent=1, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{path.name}: a value has no JSON form: {error}") from error
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return {n: _sha256(folder / n) for n in names if n != INFO and not any(s.startswith(".") for s in n.split("/"))}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put the new folder in place; a folder cannot be renamed over a full one, so the old one steps aside first."""
+    if path.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        os.replace(path, aside / path.name)
+        os.replace(new, path)
+        shutil.rmtree(aside)
+    else:
+        os.replace(new, path)

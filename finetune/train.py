@@ -1,0 +1,244 @@
+"""Fine-tune the model of a task: prepare, fit the baseline, train, calibrate, fix the rule."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from finetune.predict import Network, TaskPredictor, classical_rows, learned_rows, make_predictor, resolve_device
+from finetune.task import Baseline, Example, Prepared, Row, Task
+from finetune.trainer import SurveyTrainer, TrainingError, balance_weights, run_network
+from finetune.training_options import TrainingOptions
+from finetune.weights import round_weights
+from transforms.attempt import Tallies, attempt, describe
+from transforms.records import Reject
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """All parts of a bundle, in memory.
+
+    Parameters
+    ----------
+    task : Task
+        What it is for.
+    models : list of transformers.PreTrainedModel
+        Members, with the weights as they will be stored, on the CPU.
+    baseline : Baseline
+        Fitted on the training objects.
+    build : mapping
+        Options of ``Task.build``.
+    calibration, rule : mapping
+        Learnt on the validation objects.
+    options : TrainingOptions
+        Of the training.
+    history : list of list of dict
+        For each member, the losses by step.
+    counts : mapping
+        Objects used and refused.
+    """
+
+    task: Task
+    models: list[Any]
+    baseline: Baseline
+    build: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    rule: Mapping[str, Any]
+    options: TrainingOptions
+    history: list[list[dict[str, float]]]
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+    def predictor(self, device: str = "cpu") -> TaskPredictor:
+        """The model as the survey would run it.
+
+        Parameters
+        ----------
+        device : str
+            Where.
+
+        Returns
+        -------
+        TaskPredictor
+            Of the parts in memory.
+        """
+        return make_predictor(
+            self.task, self.models, self.baseline, calibration=self.calibration, rule=self.rule, device=device
+        )
+
+
+def prepare_all(task: Task, examples: Sequence[Example]) -> tuple[list[Example], list[Prepared], list[Reject]]:
+    """Prepare each example once.
+
+    Parameters
+    ----------
+    task : Task
+        Gives ``prepare``.
+    examples : sequence of Example
+        With measured records.
+
+    Returns
+    -------
+    kept, prepared, rejects : list of Example, list of Prepared, list of Reject
+        Those that could be prepared, what came of them, and why the others could not.
+    """
+    kept: list[Example] = []
+    prepared: list[Prepared] = []
+    rejects: list[Reject] = []
+    tallies = Tallies()
+    for example in examples:
+        for result in attempt("prepare", task.prepare, tallies, example.record, where=describe(example.record)):
+            if isinstance(result, Reject):
+                rejects.append(result)
+            else:
+                kept.append(example)
+                prepared.append(result)
+    return kept, prepared, rejects
+
+
+def train_task(
+    task: Task, train: Sequence[Example], validation: Sequence[Example], options: TrainingOptions
+) -> Trained:
+    """Train a task on labelled examples.
+
+    Parameters
+    ----------
+    task : Task
+        What to train.
+    train : sequence of Example
+        Training objects, measured.
+    validation : sequence of Example
+        Chooses the state that is kept, and fixes calibration and rule; never judges the result.
+    options : TrainingOptions
+        Checked, from ``make_options``.
+
+    Returns
+    -------
+    Trained
+        Parts of the bundle.
+
+    Raises
+    ------
+    TrainingError
+        Where nothing is left to train on, or the loss is not finite.
+    """
+    train, prepared, refused = prepare_all(task, train)
+    validation, held, refused_held = prepare_all(task, validation)
+    for name, left, rejects in (("training", train, refused), ("validation", validation, refused_held)):
+        if not left:
+            reason = f"; the first was refused: {rejects[0].reason}" if rejects else ""
+            raise TrainingError(f"task {task.name} has no {name} objects{reason}")
+    baseline = task.baseline()
+    baseline.fit(train, prepared, seed=options.seed)
+    build = dict(task.options.get("build", {}))
+    models, history = [], []
+    for member in range(options.members):
+        model, losses = _train_member(task, build, (train, prepared), (validation, held), baseline, options, member)
+        models.append(model)
+        history.append(losses)
+    calibration, rule = fit_on_validation(task, models, baseline, validation, held, options.device)
+    counts = {
+        "train": len(train),
+        "validation": len(validation),
+        "refused": len(refused) + len(refused_held),
+        "origins": dict(sorted(Counter(e.origin for e in train).items())),
+    }
+    return Trained(
+        task=task, models=[m.cpu() for m in models], baseline=baseline, build=build, calibration=calibration, rule=rule,
+        options=options, history=history, counts=counts,
+    )  # fmt: skip
+
+
+def _train_member(
+    task: Task,
+    build: Mapping[str, Any],
+    train: tuple[Sequence[Example], Sequence[Prepared]],
+    validation: tuple[Sequence[Example], Sequence[Prepared]],
+    baseline: Baseline,
+    options: TrainingOptions,
+    member: int,
+) -> tuple[Any, list[dict[str, float]]]:
+    seed = options.seed + member
+    set_seed(seed)
+    model = task.build(**build)
+    initialise = task.options.get("initialise")
+    if initialise is not None:
+        initialise(model, train[0], train[1], baseline)
+
+    def pairs(part: tuple[Sequence[Example], Sequence[Prepared]]) -> list[tuple[Prepared, Any]]:
+        return [(prepared, task.encode(example.labels)) for example, prepared in zip(*part, strict=True)]
+
+    with tempfile.TemporaryDirectory(prefix="nightcat-train-") as scratch:
+        folder = str(Path(options.checkpoints) / f"member_{member}") if options.checkpoints else scratch
+        own = replace(options, resume=options.resume and any(Path(folder).glob("checkpoint-*")))
+        if options.tensorboard:
+            os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(options.tensorboard) / f"member_{member}")
+        weights = balance_weights(train[0], options.balance)
+        trainer = SurveyTrainer(task, model, pairs(train), pairs(validation), own, seed, folder, weights)
+        history = trainer.fit()
+    model.requires_grad_(True)
+    round_weights(model, options.storage)
+    return model, history
+
+
+def fit_on_validation(
+    task: Task,
+    models: Sequence[torch.nn.Module],
+    baseline: Baseline,
+    examples: Sequence[Example],
+    prepared: Sequence[Prepared],
+    device: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Calibrate the model, then fix the rule that chooses between it and the baseline.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    models : sequence of Module
+        Trained members, with the weights as they will be stored.
+    baseline : Baseline
+        Fitted.
+    examples, prepared : sequence
+        Validation objects.
+    device : str
+        Where the models run.
+
+    Returns
+    -------
+    calibration, rule : dict
+        For the bundle.
+    """
+    outputs = run_network(Network(models, resolve_device(device)), prepared, task.batch_size)
+    targets = [task.encode(example.labels) for example in examples]
+    calibration = task.calibrate(outputs, prepared, targets)
+    learned = predict_rows(learned_rows(task, models, calibration, device=device), prepared, task.batch_size)
+    classical = predict_rows(classical_rows(task, baseline), prepared, task.batch_size)
+    return calibration, task.fit_rule(learned, classical, [example.labels for example in examples])
+
+
+def predict_rows(predictor: Any, prepared: Sequence[Prepared], size: int) -> list[Row]:
+    """Rows for many prepared records, in fixed batches.
+
+    Parameters
+    ----------
+    predictor : Rows or Predictor
+        Anything with ``predict(batch, size)``.
+    prepared : sequence of Prepared
+        Inputs.
+    size : int
+        Fixed batch.
+
+    Returns
+    -------
+    list of dict
+        One for each.
+    """
+    return [row for i in range(0, len(prepared), size) for row in predictor.predict(prepared[i : i + size], size)]

@@ -1,0 +1,201 @@
+"""All that a training depends on, checked at the door, every fault reported at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetune.task import Task
+
+#: What ``Task.options`` may hold.
+SECTIONS = ("build", "training", "restore", "initialise")
+SCHEDULES = ("cosine", "linear", "constant_with_warmup")
+
+
+class OptionsError(ValueError):
+    """Everything that is wrong with the options, one sentence each.
+
+    Parameters
+    ----------
+    faults : sequence of str
+        Sentences that name the option, its value and what is allowed.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOptions:
+    """Options of one training.
+
+    Parameters
+    ----------
+    steps : int
+        Optimiser steps; 0 leaves the model as ``build`` made it.
+    batch_size : int
+        Examples of one forward pass.
+    accumulation : int
+        Forward passes of one optimiser step.
+    learning_rate : float
+        Peak rate of AdamW.
+    lr_factors : mapping of str to float
+        Regular expression on parameter names to a factor of the rate; the first that matches counts. So upper layers,
+        lower layers and head each have their own.
+    freeze : tuple of str
+        Regular expressions on parameter names that are not trained; statistics of batch norms among them stand still.
+    weight_decay : float
+        For parameters of two or more axes.
+    warmup : float
+        Fraction of the steps over which the rate rises.
+    schedule : str
+        ``"cosine"``, ``"linear"`` or ``"constant_with_warmup"``, by steps.
+    clip : float
+        Largest norm of the gradient; 0 for no limit.
+    ema : float
+        Decay of the running mean of the weights that is judged and kept; 0 for none.
+    evaluations : int
+        How often the loss on the validation objects is taken; the best state is kept. 0 keeps the last.
+    patience : int
+        Evaluations without a better loss before the training stops; 0 for never.
+    balance : tuple of str
+        ``"origin"`` or names of labels: each combination of their values is drawn equally often.
+    members : int
+        Models trained from different seeds, whose outputs are averaged.
+    seed : int
+        Of all that is random.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+    bf16 : bool
+        Matrix products in bfloat16.
+    storage : str
+        ``"fp16"`` or ``"fp32"``: form of the weight matrices in the bundle.
+    checkpoints : str
+        Working folder for states from which a training can go on; empty for none. They are the Trainer's own, and
+        never enter a bundle.
+    resume : bool
+        Go on from the last state in ``checkpoints``.
+    tensorboard : str
+        Folder of TensorBoard's files; empty for none.
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    clip: float = 1.0
+    ema: float = 0.0
+    evaluations: int = 10
+    patience: int = 0
+    balance: tuple[str, ...] = ()
+    members: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    bf16: bool = False
+    storage: str = "fp16"
+    checkpoints: str = ""
+    resume: bool = False
+    tensorboard: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the bundle.
+
+        Returns
+        -------
+        dict
+            Every option.
+        """
+        return asdict(self)
+
+
+def make_options(task: Task, given: Mapping[str, Any] | None = None) -> TrainingOptions:
+    """Merge what the user gave over the task's defaults over ours, and check everything.
+
+    Parameters
+    ----------
+    task : Task
+        ``task.options["training"]`` holds its defaults.
+    given : mapping, optional
+        Options of the user; None means not given.
+
+    Returns
+    -------
+    TrainingOptions
+        Checked.
+
+    Raises
+    ------
+    OptionsError
+        With every fault.
+    """
+    faults = [
+        f"task {task.name}: options has an unknown section {name!r}; allowed are {', '.join(SECTIONS)}"
+        for name in sorted(set(task.options) - set(SECTIONS))
+    ]
+    values = {**task.options.get("training", {}), **{k: v for k, v in (given or {}).items() if v is not None}}
+    known = {f.name for f in fields(TrainingOptions)}
+    faults += [
+        f"unknown training option {name!r}; allowed are {', '.join(sorted(known))}"
+        for name in sorted(set(values) - known)
+    ]
+    values = {k: v for k, v in values.items() if k in known}
+    for name in ("freeze", "balance"):
+        if name in values:
+            values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
+    options = TrainingOptions(**values)
+    faults += _check(options)
+    if faults:
+        raise OptionsError(faults)
+    return options
+
+
+def _check(options: TrainingOptions) -> list[str]:
+    faults: list[str] = []
+
+    def number(name: str, low: float, high: float, kind: type | tuple[type, ...] = (int, float)) -> None:
+        value: Any = getattr(options, name)
+        odd = isinstance(value, bool) or not isinstance(value, kind)
+        if odd or not low <= value <= high:
+            word = "whole number" if kind is int else "number"
+            limit = f"from {low:g} to {high:g}" if high < 1e9 else f"of at least {low:g}"
+            faults.append(f"{name} {value!r} is not a {word} {limit}")
+
+    def choice(name: str, allowed: Sequence[Any]) -> None:
+        if getattr(options, name) not in allowed:
+            faults.append(f"{name} {getattr(options, name)!r} is not one of {', '.join(map(str, allowed))}")
+
+    for name, low in (("steps", 0), ("batch_size", 1), ("accumulation", 1), ("evaluations", 0), ("patience", 0)):
+        number(name, low, 1e9, int)
+    number("members", 1, 16, int)
+    number("seed", 0, 2**31 - 1, int)
+    number("learning_rate", 0, 10)
+    number("weight_decay", 0, 10)
+    number("warmup", 0, 1)
+    number("clip", 0, 1e9)
+    number("ema", 0, 0.99999)
+    choice("schedule", SCHEDULES)
+    choice("storage", ("fp16", "fp32"))
+    choice("device", ("cpu", "cuda", "mps", "auto"))
+    for pattern in (*options.freeze, *options.lr_factors):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            faults.append(f"{pattern!r} is not a regular expression: {error}")
+    for pattern, factor in options.lr_factors.items():
+        if not isinstance(factor, int | float) or factor < 0:
+            faults.append(f"lr_factors: {factor!r} for {pattern!r} is not a number of at least 0")
+    if options.resume and not options.checkpoints:
+        faults.append("resume needs checkpoints, the folder with the states of the earlier training")
+    if options.tensorboard and find_spec("tensorboard") is None:
+        faults.append(f"tensorboard {options.tensorboard!r} was asked for, but tensorboard is not installed")
+    return faults
