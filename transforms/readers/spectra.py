@@ -6,10 +6,12 @@ MILES, Indo-US, STELIB and the like, and what IRAF and most reduction scripts wr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from transforms.readers import echelle_spectra, gaia_spectra, table_spectra, text_spectra
 from transforms.readers import spectrum_header as head
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.spectrum_record import MIN_PIXELS, error_to_ivar, make_spectrum, stem, variance_to_ivar
@@ -50,7 +52,7 @@ def _items(source: Source) -> list[Item]:
 
 
 def _entries(source: Source, item: Item) -> Iterator[Entry]:
-    yield Entry(row=0, load=lambda: _load(source, item))
+    yield Entry(row=0, load=partial(_load, source, item))
 
 
 def _load(source: Source, item: Item) -> Spectrum:
@@ -97,6 +99,10 @@ def _planes(source: Source, flux_hdu: int, n: int) -> dict[str, Any]:
 
 
 FORMATS = (
+    *gaia_spectra.FORMATS,
+    *echelle_spectra.FORMATS,
+    *table_spectra.FORMATS,
+    *text_spectra.FORMATS,
     Format(
         name="fits_spectrum",
         record=Spectrum,

@@ -225,7 +225,7 @@ def linear_wcs(header: Any, n: int, axis: int = 1, name: str = "spectrum") -> np
         if values.max() > 9:
             raise Unusable(f"{name}: logarithmic wavelengths up to 10^{values.max():.4g} Angstrom")
         values = 10.0**values
-    elif kind.startswith("WAVE-LOG") or kind.startswith("AWAV-LOG"):
+    elif kind.startswith(("WAVE-LOG", "AWAV-LOG")):
         values = first * np.exp((values - first) / first)
     return values * UNITS[unit.lower()]
 

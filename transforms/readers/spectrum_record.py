@@ -11,10 +11,12 @@ from transforms.constants import C_KMS
 from transforms.flags import bits
 from transforms.numerics.spectra.wavelengths import air_to_vacuum
 from transforms.readers.format import Source
-from transforms.records import Spectrum
+from transforms.records import Item, Spectrum
 
 MIN_PIXELS = 16  #: Fewer are no spectrum.
 WAVELENGTHS = (100.0, 1e7)  #: Angstrom, X-rays to 1 mm: outside, the unit of the axis is not what we think it is.
+ROWS = 256  #: Spectra of one item.
+SMALL = 1e-8  #: Fluxes below are scaled.
 FWHM_PER_SIGMA = 2.354820045  #: 2 sqrt(2 ln 2).
 
 
@@ -78,12 +80,11 @@ def make_spectrum(
         bad |= np.asarray(mask, dtype=bool)
     if ivar is not None:
         bad |= ~(np.isfinite(ivar) & (ivar > 0))
+    flux, ivar, fields["unit"] = _scaled(flux, ivar, fields.get("unit", ""))
     step = -1 if wavelength[0] > wavelength[-1] else 1
     wavelength, flux, bad = wavelength[::step], np.where(bad, 0.0, flux)[::step], bad[::step]
     if ivar is not None:
-        ivar = np.where(bad, 0.0, ivar[::step]).astype(np.float32)
-        bad = bad | ~np.isfinite(ivar)  # an error of 1e-25 has an inverse variance that float32 does not hold
-        ivar = np.where(bad, np.float32(0), ivar)
+        ivar = np.ascontiguousarray(np.where(bad, 0.0, ivar[::step]), dtype=np.float32)
     flags |= _flags(fields, ivar, bad, air, frame)
     return Spectrum(
         source=source.file.source,
@@ -126,6 +127,15 @@ def _check(name: str, wavelength: np.ndarray, flux: np.ndarray, ivar: np.ndarray
         raise Unusable(f"{name}: the flux is zero in all of {n} pixels")
     if ivar is not None and (negative := int((ivar < 0).sum())) > n // 2:
         raise Unusable(f"{name}: the inverse variance is negative in {negative} of {n} pixels ({ivar.min():.3g})")
+
+
+def _scaled(flux: np.ndarray, ivar: np.ndarray | None, unit: str) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Move a power of ten from tiny fluxes to the unit: float32 holds no inverse variance of an error of 1e-20."""
+    level = np.abs(flux[np.isfinite(flux) & (flux != 0)])
+    if not level.size or not 0 < (typical := float(np.median(level))) < SMALL:
+        return flux, ivar, unit
+    power = int(np.floor(np.log10(typical)))
+    return flux / 10.0**power, None if ivar is None else ivar * 10.0 ** (2 * power), f"1e{power} {unit}".strip()
 
 
 def _flags(fields: dict[str, Any], ivar: np.ndarray | None, bad: np.ndarray, air: bool | None, frame: str) -> int:
@@ -206,3 +216,54 @@ def variance_to_ivar(variance: np.ndarray) -> np.ndarray:
     variance = np.asarray(variance, dtype=np.float64)
     use = np.isfinite(variance) & (variance > 0)
     return np.where(use, 1.0 / np.where(use, variance, 1.0), 0.0)
+
+
+def row_items(source: Source, format: str, hdu: str, n: int) -> list[Item]:
+    """Cut a file of many spectra into items, so that it does not sit on one worker.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    format : str
+        Name of the format.
+    hdu : str
+        Extension.
+    n : int
+        Number of spectra.
+
+    Returns
+    -------
+    list of Item
+        Of at most ``ROWS`` spectra each.
+
+    Raises
+    ------
+    Unusable
+        Where there is none.
+    """
+    if n < 1:
+        raise Unusable(f"{source.file.source}: extension {hdu or 'of text'} holds 0 spectra")
+    return [
+        Item(file=source.file, format=format, hdu=hdu, start=start, stop=min(start + ROWS, n))
+        for start in range(0, n, ROWS)
+    ]
+
+
+def mask_bits(values: np.ndarray, *bits: int) -> np.ndarray:
+    """Find the pixels of which any of some bits is set.
+
+    Parameters
+    ----------
+    values : ndarray of int
+        Mask values.
+    *bits : int
+        Bit numbers.
+
+    Returns
+    -------
+    ndarray of bool
+        True = bad.
+    """
+    wanted = sum(1 << bit for bit in bits)
+    return (np.asarray(values).astype(np.int64) & wanted) != 0

@@ -112,7 +112,7 @@ def merge(
     total, weight = np.zeros(grid.size), np.zeros(grid.size)
     for wavelength, flux, ivar, mask in parts:
         f, w, bad = rebin(wavelength, flux, ivar, mask, grid)
-        w = np.where(bad, 0.0, w)
+        w = np.where(bad, 0.0, 0.0 if w is None else w)
         total += f * w
         weight += w
     bad = weight <= 0
