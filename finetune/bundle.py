@@ -24,6 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from finetune import tasks
+from finetune.jsonfile import write_json
 
 if TYPE_CHECKING:
     from finetune.task import Baseline, Task
@@ -216,7 +217,9 @@ def save_bundle(
     Raises
     ------
     BundleError
-        Where the folder holds something else, or a value has no JSON form.
+        Where the folder holds something else.
+    ValueError
+        Where a value has no JSON form.
     """
     from finetune.weights import save_weights
 
@@ -230,9 +233,9 @@ def save_bundle(
             save_weights(model, folder / _member(number), storage)
         arrays, meta = baseline.state()
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "baseline.safetensors")
-        _write_json(folder / "baseline.json", meta)
+        write_json(folder / "baseline.json", meta)
         content = {"format": FORMAT, **asdict(info), "members": len(models), "files": _digests(folder)}
-        _write_json(folder / INFO, content)
+        write_json(folder / INFO, content)
         folder.chmod(0o755)
         _swap(folder, path)
     finally:
@@ -324,40 +327,8 @@ def bundled(task: str) -> Path:
     return path
 
 
-def plain(value: Any) -> Any:
-    """Turn numpy scalars, arrays, tuples and mappings into what JSON knows.
-
-    Parameters
-    ----------
-    value : object
-        Nested as you like.
-
-    Returns
-    -------
-    object
-        The same in dict, list, str, int, float, bool and None.
-    """
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    return value
-
-
 def _member(number: int) -> str:
     return f"model_{number}" if number else "model"
-
-
-def _write_json(path: Path, content: Any) -> None:
-    try:
-        text = json.dumps(plain(content), indent=1, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"{path.name}: a value has no JSON form: {error}") from error
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _digests(folder: Path) -> dict[str, str]:

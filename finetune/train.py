@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from finetune.predict import Network, TaskPredictor, classical_rows, learned_rows, make_predictor, resolve_device
+from finetune.network import Network, resolve_device, run_network
+from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
+from finetune.sampling import balance_weights
 from finetune.task import Baseline, Example, Prepared, Row, Task
-from finetune.trainer import SurveyTrainer, TrainingError, balance_weights, run_network
+from finetune.trainer import SurveyTrainer, TrainingError
 from finetune.training_options import TrainingOptions
 from finetune.weights import round_weights
 from transforms.attempt import Tallies, attempt, describe
