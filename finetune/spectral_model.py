@@ -1,0 +1,393 @@
+"""A small ensemble of transformers for stellar spectra, with the classical answer inside of one of its members.
+
+Each member is a BERT encoder that reads patches of the spectrum behind a continuous encoding of wavelength. *Direct*
+members predict the labels; a *residual* member starts from the kernel ridge of ``spectral_ridge`` on the same
+spectrum, and its head starts at zero, so that it can only be judged by what it adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
+
+from finetune import spectral_grid as grid
+from finetune.spectral_ridge import KernelRidge, ridge_predict
+
+N_LABEL = 3
+PATCH = 48  #: Bins per token.
+N_PATCH = grid.N_BIN // PATCH
+CHANNELS = 3
+LABEL_MEAN = (3.74, 3.0, -0.25)  #: log10 K, dex, dex: about the middle of MILES.
+LABEL_SCALE = (0.11, 1.1, 0.55)
+CONTINUUM_BINS = 40.0  #: Gaussian sigma of the continuum, 5,500 km/s.
+
+
+class SpectralConfig(PretrainedConfig):
+    """Sizes of the ensemble.
+
+    Parameters
+    ----------
+    members : sequence of str
+        ``"direct"`` or ``"residual"`` for each member.
+    hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
+        Of each member's encoder.
+    dropout : float
+        Dropout in the encoder.
+    drop_continuum : float
+        Share of the training spectra whose continuum is hidden, so that a poor flux calibration can be survived.
+    use_continuum : bool
+        Whether the continuum is shown at inference.
+    ridge_stars, ridge_components : int
+        Shape of the kernel ridge that a residual member starts from; 0 stars: it starts from a constant.
+    **kwargs : Any
+        Of ``PretrainedConfig``.
+    """
+
+    model_type = "nightcat_spectral_ensemble"
+
+    def __init__(
+        self,
+        members: tuple[str, ...] = ("direct", "direct", "residual"),
+        hidden_size: int = 128,
+        num_hidden_layers: int = 4,
+        num_attention_heads: int = 4,
+        intermediate_size: int = 512,
+        dropout: float = 0.05,
+        drop_continuum: float = 0.35,
+        use_continuum: bool = True,
+        ridge_stars: int = 0,
+        ridge_components: int = 60,
+        **kwargs: Any,
+    ) -> None:
+        self.members = list(members)
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.dropout = dropout
+        self.drop_continuum = drop_continuum
+        self.use_continuum = use_continuum
+        self.ridge_stars = ridge_stars
+        self.ridge_components = ridge_components
+        super().__init__(**kwargs)
+
+
+def smoothing_kernel(sigma: float) -> torch.Tensor:
+    """Gaussian of unit sum, cut at three sigma.
+
+    Parameters
+    ----------
+    sigma : float
+        In bins.
+
+    Returns
+    -------
+    Tensor, shape (1, 1, n)
+        For ``conv1d``.
+    """
+    half = int(3 * sigma)
+    x = torch.arange(-half, half + 1, dtype=torch.float32) / sigma
+    kernel = torch.exp(-0.5 * x**2)
+    return (kernel / kernel.sum())[None, None]
+
+
+def features(flux: torch.Tensor, ivar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of a batch of spectra: line signal, continuum, S/N.
+
+    Parameters
+    ----------
+    flux, ivar : Tensor, shape (batch, N_PIXEL)
+        Flux of mean one and its inverse variance; 0 = bad.
+
+    Returns
+    -------
+    tokens : Tensor, shape (batch, N_PATCH, CHANNELS, PATCH)
+        ``6 (flux / continuum - 1)`` clipped at 6, log continuum less its mean, ``log10(S/N) - 1.2``; 0 where bad.
+    valid : Tensor of bool, shape (batch, N_PATCH)
+        Patches with at least a tenth of their bins good.
+    """
+    shape = (len(flux), grid.N_BIN, grid.BINNING)
+    weight = ivar.view(shape)
+    total = weight.sum(-1)
+    good = total > 0
+    binned = (flux.view(shape) * weight).sum(-1) / total.clamp_min(1e-20)
+    mask = good.float()
+    pair = torch.stack([binned * mask, mask]).reshape(-1, 1, grid.N_BIN)
+    kernel = smoothing_kernel(CONTINUUM_BINS).to(flux)
+    smooth = functional.conv1d(pair, kernel, padding=kernel.shape[-1] // 2).view(2, len(flux), grid.N_BIN)
+    continuum = (smooth[0] / smooth[1].clamp_min(1e-6)).clamp_min(0.01)
+    line = (6 * (binned / continuum - 1)).clamp(-6, 6)
+    log_continuum = torch.log(continuum)
+    log_continuum = log_continuum - (log_continuum * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)
+    noise = torch.rsqrt(total.clamp_min(1e-20))
+    sn = torch.log10((continuum / noise).clamp(0.1, 1.4 * grid.MAX_SN)) - 1.2
+    stacked = torch.stack([line, log_continuum.clamp(-4, 4), sn], 1) * mask[:, None]
+    tokens = stacked.view(len(flux), CHANNELS, N_PATCH, PATCH).transpose(1, 2)
+    return tokens, mask.view(len(flux), N_PATCH, PATCH).mean(-1) > 0.1
+
+
+def wavelength_code() -> torch.Tensor:
+    """Sines and cosines of the log wavelength of the patches' centres.
+
+    Returns
+    -------
+    Tensor, shape (N_PATCH, 32)
+        Wavelengths of the waves from the whole range down to two patches.
+    """
+    log_wave = np.log(grid.wavelengths()).reshape(N_PATCH, -1).mean(1)
+    x = (log_wave - np.log(5000.0)) / 0.35
+    frequency = np.geomspace(0.5, 15.0, 16)
+    angle = np.pi * x[:, None] * frequency
+    return torch.tensor(np.concatenate([np.sin(angle), np.cos(angle)], 1), dtype=torch.float32)
+
+
+class SpectralMember(nn.Module):
+    """One transformer: patches to labels and their errors.
+
+    Parameters
+    ----------
+    config : SpectralConfig
+        Sizes.
+    residual : bool
+        Whether it corrects a base that it is given.
+    """
+
+    code: torch.Tensor
+
+    def __init__(self, config: SpectralConfig, residual: bool) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.residual = residual
+        self.drop_continuum, self.use_continuum = config.drop_continuum, config.use_continuum
+        self.embed = nn.Sequential(nn.Linear(CHANNELS * PATCH, 256), nn.GELU(), nn.Linear(256, width))
+        self.place = nn.Linear(32, width)
+        self.cls = nn.Parameter(torch.zeros(1, 1, width))
+        self.blind = nn.Parameter(torch.zeros(1, 1, width))
+        self.base_token = nn.Linear(N_LABEL + 2, width) if residual else None
+        self.encoder = BertModel(
+            BertConfig(
+                vocab_size=1,
+                hidden_size=width,
+                num_hidden_layers=config.num_hidden_layers,
+                num_attention_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                hidden_dropout_prob=config.dropout,
+                attention_probs_dropout_prob=config.dropout,
+                max_position_embeddings=1,
+                type_vocab_size=1,
+            ),
+            add_pooling_layer=False,
+        )
+        self.neck = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU())
+        self.head = nn.Linear(width, N_LABEL)
+        self.error = nn.Sequential(nn.Linear(width, 64), nn.GELU(), nn.Linear(64, N_LABEL))
+        self.register_buffer("code", wavelength_code(), persistent=False)
+
+    def forward(
+        self, tokens: torch.Tensor, valid: torch.Tensor, context: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict in units of ``LABEL_SCALE``.
+
+        Parameters
+        ----------
+        tokens, valid : Tensor
+            From ``features``.
+        context : Tensor, shape (batch, 5), or None
+            The base in label units and two numbers on how well it applies; residual members only.
+
+        Returns
+        -------
+        value, log_error : Tensor, shape (batch, 3)
+            Value (or correction of the base), natural log of the Laplace scale.
+        """
+        n = len(tokens)
+        shown = torch.full((n, 1, 1), float(self.use_continuum), dtype=tokens.dtype, device=tokens.device)
+        if self.training:
+            shown = (torch.rand(n, 1, 1, device=tokens.device) > self.drop_continuum).to(tokens.dtype)
+        visible = torch.ones(n, 1, CHANNELS, 1, dtype=tokens.dtype, device=tokens.device)
+        visible[:, :, 1] = shown
+        x = self.embed((tokens * visible).flatten(2)) + self.place(self.code) + (1 - shown) * self.blind
+        first = self.cls.expand(n, 1, -1)
+        if self.base_token is not None and context is not None:
+            first = first + self.base_token(context)[:, None]
+        attention = torch.cat([torch.ones_like(valid[:, :1]), valid], 1)
+        ids = torch.zeros(attention.shape, dtype=torch.long, device=tokens.device)
+        hidden = self.encoder(
+            inputs_embeds=torch.cat([first, x], 1),
+            attention_mask=attention.long(),
+            position_ids=ids,
+            token_type_ids=ids,
+        ).last_hidden_state
+        share = valid.to(hidden.dtype)[..., None]
+        mean = (hidden[:, 1:] * share).sum(1) / share.sum(1).clamp_min(1)
+        pooled = self.neck(torch.cat([hidden[:, 0], mean], 1))
+        return self.head(pooled), self.error(pooled.detach())
+
+
+class SpectralEnsemble(PreTrainedModel):
+    """Members, and the kernel ridge that residual members start from.
+
+    Parameters
+    ----------
+    config : SpectralConfig
+        Sizes and kinds of members.
+    """
+
+    config_class = SpectralConfig
+    main_input_name = "flux"
+
+    ridge_scores: torch.Tensor
+    ridge_keys: torch.Tensor
+    ridge_folds: torch.Tensor
+
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__(config)
+        self.members = nn.ModuleList(SpectralMember(config, kind == "residual") for kind in config.members)
+        for name, array in KernelRidge.empty(config.ridge_stars, config.ridge_components).items():
+            self.register_buffer(f"ridge_{name}", torch.tensor(array))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02 if module.in_features > 64 else 0.1)
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        if isinstance(module, SpectralMember):
+            nn.init.normal_(module.cls, std=0.02)
+            module.code.copy_(wavelength_code())  # not stored: ``from_pretrained`` leaves it empty
+            if module.residual:
+                nn.init.zeros_(module.head.weight)
+                nn.init.zeros_(module.head.bias)
+
+    def set_ridge(self, ridge: KernelRidge) -> None:
+        """Give residual members their base.
+
+        Parameters
+        ----------
+        ridge : KernelRidge
+            Fitted, of any shape.
+        """
+        for name, array in ridge.arrays.items():
+            self.register_buffer(f"ridge_{name}", torch.tensor(array))
+        self.config.ridge_stars, self.config.ridge_components = ridge.arrays["scores"].shape
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Take the shape of the kernel ridge from what is loaded: how many stars it has is known after its fit only."""
+        for name in KernelRidge.NAMES:
+            stored, buffer = state_dict.get(f"{prefix}ridge_{name}"), getattr(self, f"ridge_{name}")
+            if stored is not None and stored.shape != buffer.shape:
+                self.register_buffer(f"ridge_{name}", torch.zeros(stored.shape, dtype=buffer.dtype))
+        self.config.ridge_stars, self.config.ridge_components = self.ridge_scores.shape
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def inner_fold(self, star: torch.Tensor) -> torch.Tensor:
+        """Inner fold of stars that the kernel ridge was fitted on.
+
+        Parameters
+        ----------
+        star : Tensor of int64, shape (batch,)
+            Keys of ``prepare``.
+
+        Returns
+        -------
+        Tensor of int64, shape (batch,)
+            -1 for other stars.
+        """
+        same = star[:, None] == self.ridge_keys[None]
+        return torch.where(same.any(1), self.ridge_folds[same.long().argmax(1)], -1)
+
+    @torch.no_grad()
+    def base(self, flux: torch.Tensor, ivar: torch.Tensor, fold: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Answer of the kernel ridge.
+
+        Parameters
+        ----------
+        flux, ivar : Tensor, shape (batch, N_PIXEL)
+            Spectra.
+        fold : Tensor of int, shape (batch,), or None
+            Inner fold whose stars must not answer (training only); None or -1: all stars answer.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``base`` (batch, 3), ``log_chi2`` and ``log_distance`` (batch,).
+        """
+        if len(self.ridge_scores) == 0:
+            zero = flux.new_zeros(len(flux))
+            return {"base": flux.new_tensor(LABEL_MEAN).expand(len(flux), -1), "log_chi2": zero, "log_distance": zero}
+        arrays = {name: getattr(self, f"ridge_{name}").float() for name in KernelRidge.FLOATS}
+        return ridge_predict(flux.float(), ivar.float(), arrays, fold, torch)
+
+    def forward(
+        self,
+        flux: torch.Tensor,
+        ivar: torch.Tensor,
+        star: torch.Tensor | None = None,
+        fold: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Predict labels with every member.
+
+        Parameters
+        ----------
+        flux, ivar : Tensor, shape (batch, N_PIXEL)
+            From the task's ``prepare``.
+        star : Tensor of int64, shape (batch,), optional
+            Keys: while training, a star of the kernel ridge gets the answer of the fit without its fold.
+        fold : Tensor of int64, shape (batch,), optional
+            The inner fold itself, where the caller knows it.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``value`` and ``log_error`` (batch, members, 3) in units of the labels (log10 K, dex, dex) and their
+            natural log; ``base`` (batch, 3), ``log_chi2``, ``log_distance`` (batch,).
+        """
+        tokens, valid = features(flux, ivar)
+        mean, scale = flux.new_tensor(LABEL_MEAN), flux.new_tensor(LABEL_SCALE)
+        if fold is None and star is not None and self.training and len(self.ridge_keys):
+            fold = self.inner_fold(star)
+        out = self.base(flux, ivar, fold)
+        context = torch.cat(
+            [(out["base"] - mean) / scale, torch.stack([out["log_chi2"], out["log_distance"]], 1).clamp(-5, 5)], 1
+        )
+        values, errors = [], []
+        for member in self.members:
+            value, log_error = member(tokens, valid, context if member.residual else None)
+            values.append(value * scale + (out["base"] if member.residual else mean))
+            errors.append(log_error + scale.log())
+        return {**out, "value": torch.stack(values, 1), "log_error": torch.stack(errors, 1)}
+
+
+def member_loss(outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Absolute error in units of the labels' spread, and a Laplace likelihood that trains only the error head.
+
+    Parameters
+    ----------
+    outputs : mapping of str to Tensor
+        From ``SpectralEnsemble.forward``.
+    targets : mapping of str to Tensor
+        ``labels``, shape (batch, 3); NaN where missing.
+
+    Returns
+    -------
+    Tensor
+        Scalar, mean over members.
+    """
+    labels = targets["labels"].to(outputs["value"])
+    known = torch.isfinite(labels)
+    scale = labels.new_tensor(LABEL_SCALE)
+    truth = torch.where(known, labels, torch.zeros_like(labels))[:, None]
+    error = (outputs["value"] - truth).abs() / scale
+    log_b = (outputs["log_error"] - scale.log()).clamp(-6, 3)
+    each = labels.new_tensor([2.0, 1.0, 1.0]) * error + 0.3 * (error.detach() * torch.exp(-log_b) + log_b)
+    weight = known[:, None].to(each).expand_as(each)
+    return (each * weight).sum() / weight.sum().clamp_min(1)
