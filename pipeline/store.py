@@ -1,0 +1,233 @@
+"""The only door to the catalog's storage: any fsspec URL; on a local disk every write is durable and atomic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+class OutputError(OSError):
+    """The catalog cannot be written or read; what was committed before is intact."""
+
+
+@contextmanager
+def _guard(action: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
+        raise OutputError(f"cannot {action} {path!r}: {why}; what was committed before is intact") from error
+
+
+class Store:
+    """Files below one root, by relative path with forward slashes.
+
+    Parameters
+    ----------
+    root : str
+        Folder or fsspec URL.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.url = root
+        self.fs, path = fsspec.core.url_to_fs(root)
+        self.root = path.rstrip("/")
+        self.local = isinstance(self.fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """Full path of a file.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Returns
+        -------
+        str
+            As the file system wants it.
+        """
+        return f"{self.root}/{name}" if name else self.root
+
+    def exists(self, name: str) -> bool:
+        """Say whether a file is there.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Returns
+        -------
+        bool
+            True for files and folders.
+        """
+        with _guard("look for", self.path(name)):
+            return bool(self.fs.exists(self.path(name)))
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Returns
+        -------
+        bytes
+            Its content.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where it is not there.
+        """
+        with _guard("read", self.path(name)):
+            return bytes(self.fs.cat_file(self.path(name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file: readers see the old one or the new one, never a part.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+        data : bytes
+            Its content.
+
+        Raises
+        ------
+        OutputError
+            No space, no permission.
+        """
+        path = self.path(name)
+        with _guard("write", path):
+            folder, _, leaf = path.rpartition("/")
+            self.fs.makedirs(folder, exist_ok=True)
+            if not self.local:
+                self.fs.pipe_file(path, data)
+                return
+            temporary = f"{folder}/.{leaf}.{os.getpid()}.tmp"
+            try:
+                with open(temporary, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, path)
+            except OSError:
+                with suppress(OSError):
+                    os.remove(temporary)
+                raise
+            _sync(folder)
+
+    def move(self, name: str, to: str) -> None:
+        """Rename a file over what is there.
+
+        Parameters
+        ----------
+        name, to : str
+            Relative paths.
+
+        Raises
+        ------
+        OutputError
+            No permission.
+        FileNotFoundError
+            Where ``name`` is not there.
+        """
+        source, target = self.path(name), self.path(to)
+        with _guard("put in place", target):
+            self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            if self.local:
+                os.replace(source, target)
+                _sync(target.rpartition("/")[0])
+            else:
+                self.fs.mv(source, target)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, and the folders that it leaves empty; a file that is gone already is no error.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+        """
+        path = self.path(name)
+        with _guard("remove", path):
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(path)
+            if self.local:
+                folder = path.rpartition("/")[0]
+                with suppress(OSError):  # ends at the first folder that is not empty
+                    while len(folder) > len(self.root):
+                        os.rmdir(folder)
+                        folder = folder.rpartition("/")[0]
+
+    def remove_tree(self, name: str) -> None:
+        """Remove a folder with all that is in it.
+
+        Parameters
+        ----------
+        name : str
+            Relative path; not the root.
+        """
+        if not name:
+            raise ValueError("the root of a catalog is never removed")
+        with _guard("remove", self.path(name)), suppress(FileNotFoundError):
+            self.fs.rm(self.path(name), recursive=True)
+
+    def find(self, name: str = "") -> list[str]:
+        """All files below a folder, hidden ones too.
+
+        Parameters
+        ----------
+        name : str
+            Relative path of the folder.
+
+        Returns
+        -------
+        list of str
+            Relative paths, sorted; empty where the folder is not there.
+        """
+        with _guard("list", self.path(name)):
+            try:
+                found = self.fs.find(self.path(name))
+            except FileNotFoundError:
+                return []
+        return sorted(path[len(self.root) :].lstrip("/") for path in found)
+
+    def folders(self, name: str = "") -> list[str]:
+        """Names of the folders directly below a folder.
+
+        Parameters
+        ----------
+        name : str
+            Relative path of the folder.
+
+        Returns
+        -------
+        list of str
+            Last parts of their paths, sorted.
+        """
+        with _guard("list", self.path(name)):
+            try:
+                found = self.fs.ls(self.path(name), detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in found if e["type"] == "directory")
+
+
+def _sync(folder: str) -> None:
+    """Make a rename in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
