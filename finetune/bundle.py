@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,7 +193,13 @@ def check_version(task: Task, bundle: Bundle) -> Task:
 
 
 def save_bundle(
-    path: str | Path, *, info: Info, models: Sequence[Any], baseline: Baseline, storage: str = "fp16"
+    path: str | Path,
+    *,
+    info: Info,
+    models: Sequence[Any],
+    baseline: Baseline,
+    storage: str = "fp16",
+    extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> Bundle:
     """Write a bundle: into a hidden folder beside it, renamed when it is whole.
 
@@ -208,6 +215,8 @@ def save_bundle(
         The fitted classical answer.
     storage : str
         ``"fp16"`` or ``"fp32"`` for weight matrices; vectors (norms, biases, statistics) always stay fp32.
+    extra : mapping of str to object
+        Further JSON files by name, such as ``split.json``.
 
     Returns
     -------
@@ -234,6 +243,8 @@ def save_bundle(
         arrays, meta = baseline.state()
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "baseline.safetensors")
         write_json(folder / "baseline.json", meta)
+        for name, value in extra.items():
+            write_json(folder / name, value)
         content = {"format": FORMAT, **asdict(info), "members": len(models), "files": _digests(folder)}
         write_json(folder / INFO, content)
         folder.chmod(0o755)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from finetune.bundle import check_version, load_bundle
 from finetune.network import Network, resolve_device, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
 from finetune.sampling import balance_weights
@@ -139,7 +140,7 @@ def train_task(
             raise TrainingError(f"task {task.name} has no {name} objects{reason}")
     baseline = task.baseline()
     baseline.fit(train, prepared, seed=options.seed)
-    build = dict(task.options.get("build", {}))
+    build = start_options(task, options)
     models, history = [], []
     for member in range(options.members):
         model, losses = _train_member(task, build, (train, prepared), (validation, held), baseline, options, member)
@@ -158,6 +159,67 @@ def train_task(
     )  # fmt: skip
 
 
+def start_options(task: Task, options: TrainingOptions) -> dict[str, Any]:
+    """Keywords of ``build`` for the model that the training starts from.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    options : TrainingOptions
+        Its ``start`` may name a bundle.
+
+    Returns
+    -------
+    dict
+        Those of the bundle, or the task's own.
+    """
+    return dict(load_bundle(options.start).info.build if options.start else task.options.get("build", {}))
+
+
+def start_model(
+    task: Task,
+    build: Mapping[str, Any],
+    examples: Sequence[Example],
+    prepared: Sequence[Prepared],
+    baseline: Baseline,
+    options: TrainingOptions,
+    member: int = 0,
+) -> Any:
+    """Make the model that a training starts from.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    build : mapping
+        From ``start_options``.
+    examples, prepared : sequence
+        Training objects, for ``initialise``.
+    baseline : Baseline
+        Fitted on them.
+    options : TrainingOptions
+        Gives seed and ``start``.
+    member : int
+        Number of the member.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        New, or with the weights of the bundle that ``start`` names.
+    """
+    set_seed(options.seed + member)
+    if options.start:
+        bundle = load_bundle(options.start)
+        members = bundle.models(check_version(task, bundle))
+        return members[member % len(members)]
+    model = task.build(**build)
+    initialise = task.options.get("initialise")
+    if initialise is not None:
+        initialise(model, examples, prepared, baseline)
+    return model
+
+
 def _train_member(
     task: Task,
     build: Mapping[str, Any],
@@ -168,11 +230,7 @@ def _train_member(
     member: int,
 ) -> tuple[Any, list[dict[str, float]]]:
     seed = options.seed + member
-    set_seed(seed)
-    model = task.build(**build)
-    initialise = task.options.get("initialise")
-    if initialise is not None:
-        initialise(model, train[0], train[1], baseline)
+    model = start_model(task, build, *train, baseline, options, member)
 
     def pairs(part: tuple[Sequence[Example], Sequence[Prepared]]) -> list[tuple[Prepared, Any]]:
         return [(prepared, task.encode(example.labels)) for example, prepared in zip(*part, strict=True)]

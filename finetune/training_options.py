@@ -82,6 +82,8 @@ class TrainingOptions:
         Go on from the last state in ``checkpoints``.
     tensorboard : str
         Folder of TensorBoard's files; empty for none.
+    start : str
+        Folder of a bundle of the same task whose weights the training starts from; empty for those of ``build``.
     """
 
     steps: int = 1000
@@ -106,6 +108,7 @@ class TrainingOptions:
     checkpoints: str = ""
     resume: bool = False
     tensorboard: str = ""
+    start: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the bundle.
