@@ -18,7 +18,7 @@ from transforms.readers.spectrum_record import MIN_PIXELS, error_to_ivar, make_s
 from transforms.records import Item, Spectrum
 
 #: Libraries whose headers do not say what their papers say: keyword, value, (in air, frame).
-_LIBRARIES = (("TPLLIB", "MILES", True, "rest"),)
+_LIBRARIES = (("TPLLIB", "MILES", True, "rest"), ("TELESCOP", "KPCDF", True, "rest"))  # the second is Indo-US
 
 
 def first_data(source: Source) -> int | None:
