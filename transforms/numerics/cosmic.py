@@ -1,0 +1,53 @@
+"""Cosmic rays in a single exposure by Laplacian edges (L.A.Cosmic, van Dokkum 2001; astroscrappy)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SIGNIFICANCE = 4.5
+CONTRAST = 5.0  #: Laplacian over fine structure: stars sampled by more than two pixels stay below.
+ITERATIONS = 4
+
+
+def cosmic_rays(
+    flux: np.ndarray, mask: np.ndarray, *, gain: float, level: np.ndarray, noise: np.ndarray, saturation: float | None
+) -> np.ndarray:
+    """Find pixels hit by cosmic rays. Nothing is replaced: the caller masks them.
+
+    Parameters
+    ----------
+    flux : ndarray of float32, shape (ny, nx)
+        Pixels with or without sky.
+    mask : ndarray of bool, shape (ny, nx)
+        Bad pixels, which are left alone.
+    gain : float
+        Electrons per unit.
+    level : ndarray of float32, shape (ny, nx)
+        Sky that was subtracted from ``flux``, 0 where it is still there.
+    noise : ndarray of float32, shape (ny, nx)
+        Sky noise in a pixel, in the unit of ``flux``.
+    saturation : float or None
+        Level above which a pixel is saturated, sky included.
+
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+        True = hit.
+    """
+    import astroscrappy
+
+    # The variance map carries all noise, so that sky photons, read-out and flat field need not be told apart.
+    source = np.clip(np.where(mask, 0, flux - np.median(flux[~mask])), 0, None) / gain
+    found, _ = astroscrappy.detect_cosmics(
+        np.where(mask, 0, flux + level).astype(np.float32),
+        inmask=mask,
+        invar=(noise.astype(np.float32) ** 2 + source).astype(np.float32) * np.float32(gain**2),
+        gain=gain,
+        sigclip=SIGNIFICANCE,
+        objlim=CONTRAST,
+        niter=ITERATIONS,
+        satlevel=float("inf") if saturation is None else saturation * gain,
+        cleantype="medmask",
+        sepmed=True,
+    )
+    return found & ~mask
