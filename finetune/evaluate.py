@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from finetune.calibrate import reliability
+from finetune.reports import class_report, error_report, reliability_report
 from finetune.task import Example, Labels, Row, Task
 from transforms.flags import decode as flag_names
 
@@ -181,121 +181,6 @@ def interval(value: float | None, draws: Sequence[float | None]) -> Figure:
     return (float(value) if value is not None and math.isfinite(value) else None, low, high)
 
 
-def class_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], prefix: str) -> dict[str, Any]:
-    """Precision, recall and F1 of each class, and the confusion matrix.
-
-    Parameters
-    ----------
-    task : Task
-        A classifier; its first label column names the class.
-    rows, labels : sequence
-        One for each object.
-    prefix : str
-        Of the answer.
-
-    Returns
-    -------
-    dict
-        ``classes`` (``""`` last: no answer), ``confusion`` (rows: truth) and ``report``; empty where the answer has
-        no such column.
-    """
-    label = task.label_columns[0] if task.label_columns else ""
-    column = f"{prefix}{label}"
-    if column not in {c.name for c in task.all_columns()}:
-        return {}
-    names = [*task.classes, ""]
-    matrix = np.zeros((len(task.classes), len(names)), int)
-    for row, truth in zip(rows, labels, strict=True):
-        if truth.get(label) in task.classes:
-            answer = row[column] if row[column] in task.classes else ""
-            matrix[task.classes.index(truth[label]), names.index(answer)] += 1
-    report = {}
-    for index, name in enumerate(task.classes):
-        hit, true, said = matrix[index, index], matrix[index].sum(), matrix[:, index].sum()
-        report[name] = {
-            "precision": _share(hit, said),
-            "recall": _share(hit, true),
-            "f1": _share(2 * hit, true + said),
-            "support": int(true),
-        }
-    return {"classes": names, "confusion": matrix.tolist(), "report": report}
-
-
-def reliability_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], prefix: str) -> dict[str, Any]:
-    """Reliability of the probabilities ``p_<class>``.
-
-    Parameters
-    ----------
-    task : Task
-        A classifier.
-    rows, labels : sequence
-        One for each object.
-    prefix : str
-        Of the answer.
-
-    Returns
-    -------
-    dict
-        From ``reliability``; empty where the answer has no probabilities.
-    """
-    label = task.label_columns[0] if task.label_columns else ""
-    columns = [f"{prefix}p_{name}" for name in task.classes]
-    if not set(columns) <= {c.name for c in task.all_columns()}:
-        return {}
-    pairs = [
-        ([row[c] for c in columns], task.classes.index(truth[label]))
-        for row, truth in zip(rows, labels, strict=True)
-        if truth.get(label) in task.classes and all(row[c] is not None for c in columns)
-    ]
-    if not pairs:
-        return {}
-    probabilities, target = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
-    return reliability(probabilities.max(axis=1), probabilities.argmax(axis=1), target)
-
-
-def error_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], prefix: str) -> dict[str, Any]:
-    """Residuals and coverage of the errors of each label that is a number.
-
-    Parameters
-    ----------
-    task : Task
-        Its label ``x`` is judged where the answer has a column ``x``; its error is ``x_err``.
-    rows, labels : sequence
-        One for each object.
-    prefix : str
-        Of the answer.
-
-    Returns
-    -------
-    dict of str to dict
-        ``n``, ``bias`` (median), ``mae`` (median absolute), ``scatter`` (1.4826 MAD), and where there are errors
-        ``within_1_sigma`` and ``within_2_sigma``.
-    """
-    there = {c.name for c in task.all_columns()}
-    report: dict[str, Any] = {}
-    for label in task.label_columns:
-        column, error = f"{prefix}{label}", f"{prefix}{label}_err"
-        if column not in there:
-            continue
-        pairs = [
-            (row[column] - truth[label], row.get(error))
-            for row, truth in zip(rows, labels, strict=True)
-            if _is_number(row[column]) and _is_number(truth.get(label))
-        ]
-        if not pairs:
-            continue
-        residual = np.array([r for r, _ in pairs])
-        bias = float(np.median(residual))
-        report[label] = {
-            "n": len(pairs), "bias": bias, "mae": float(np.median(np.abs(residual))),
-            "scatter": float(1.4826 * np.median(np.abs(residual - bias))),
-        }  # fmt: skip
-        ratio = np.array([abs(r) / e for r, e in pairs if _is_number(e) and e > 0])
-        if ratio.size:
-            report[label] |= {f"within_{k}_sigma": float((ratio <= k).mean()) for k in (1, 2)}
-    return report
-
-
 def by_origin(task: Task, rows: Sequence[Row], examples: Sequence[Example]) -> dict[str, Any]:
     """Figures of merit for each origin, where there are several.
 
@@ -354,10 +239,8 @@ def against(
 
     def measure(index: Sequence[int], prefix: str) -> dict[str, dict[str, float]]:
         truth = [labels[i] for i in index]
-        call: Callable[[Sequence[Row]], dict[str, float]] = lambda part: dict(  # noqa: E731
-            task.metrics([part[i] for i in index], truth, prefix)
-        )
-        return {"this": call(rows), "other": call(others)}
+        pair = {"this": rows, "other": others}
+        return {name: dict(task.metrics([part[i] for i in index], truth, prefix)) for name, part in pair.items()}
 
     indices = resample([example.group for example in examples], seed, draws)
     return {
@@ -367,14 +250,6 @@ def against(
         for answer, prefix in ANSWERS.items()
         if answer != "baseline"
     }
-
-
-def _share(part: Any, whole: Any) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -35,7 +35,7 @@ class Split:
     shares : mapping of str to float
         Fraction of the groups in each part.
     parts : mapping of str to str
-        Group to part.
+        Group to part, for every group.
     """
 
     seed: int
@@ -64,7 +64,7 @@ class Split:
         dealt: dict[str, list[Example]] = {name: [] for name in self.shares}
         first = next(iter(self.shares))
         for example, group in zip(examples, merged_groups(examples, self.by), strict=True):
-            dealt[self.parts.get(group, first)].append(example)
+            dealt[self.parts.get(example.group, self.parts.get(group, first))].append(example)
         check_leaks(dealt)
         return dealt
 
@@ -76,8 +76,17 @@ class Split:
         path : str or Path
             File.
         """
-        content = {"seed": self.seed, "by": self.by, "shares": list(self.shares.items()), "parts": self.parts}
-        write_json(Path(path), content)
+        write_json(Path(path), self.content())
+
+    def content(self) -> dict[str, Any]:
+        """Its JSON form; the parts stay in order.
+
+        Returns
+        -------
+        dict
+            What ``load`` reads.
+        """
+        return {"seed": self.seed, "by": self.by, "shares": list(self.shares.items()), "parts": dict(self.parts)}
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -127,7 +136,8 @@ def make_split(
     """
     shares = dict(shares or {"train": 0.7, "validation": 0.15, "test": 0.15})
     strata: dict[str, Counter[str]] = {}
-    for example, group in zip(examples, merged_groups(examples, by), strict=True):
+    merged = merged_groups(examples, by)
+    for example, group in zip(examples, merged, strict=True):
         strata.setdefault(group, Counter())[str(example.labels.get(stratify)) if stratify else ""] += 1
     by_stratum: dict[str, list[str]] = {}
     for group, counts in strata.items():
@@ -143,6 +153,7 @@ def make_split(
             part = max(owed, key=lambda name: (owed[name], name))
             owed[part] -= 1
             parts[group] = part
+    parts |= {example.group: parts[group] for example, group in zip(examples, merged, strict=True)}
     return Split(seed=seed, by=by, shares=shares, parts=parts)
 
 

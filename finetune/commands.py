@@ -1,0 +1,339 @@
+"""Train and evaluate from files and a label table: what the command lines call. Nothing here prints or exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from finetune import tasks
+from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle, save_bundle
+from finetune.card import model_card
+from finetune.dataset import RADIUS, Dataset, load_dataset
+from finetune.evaluate import DRAWS, against
+from finetune.inputs import list_files
+from finetune.judge import answers, judge, untrained_figures
+from finetune.labels import read_labels
+from finetune.predict import load_predictor
+from finetune.split import Split, make_split
+from finetune.task import Task
+from finetune.train import train_task
+from finetune.training_options import OptionsError, make_options
+from transforms.records import FileRef
+
+SPLIT = "split.json"
+Say = Callable[[str], None]
+
+
+def _quiet(text: str) -> None:
+    """Say nothing."""
+
+
+def run_train(
+    task: str | Task,
+    labels: str,
+    inputs: Sequence[str | FileRef],
+    output: str | Path,
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    radius: float = RADIUS,
+    split: str = "",
+    split_by: str = "group",
+    notes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    command: str = "",
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+    draws: int = DRAWS,
+    say: Say = _quiet,
+) -> dict[str, Any]:
+    """Fine-tune the model of a task on labelled files, judge it on objects that it has not seen, and save it.
+
+    Parameters
+    ----------
+    task : str or Task
+        Name of a registered task, or a task.
+    labels : str
+        Label file; path or URL.
+    inputs : sequence of str or FileRef
+        Files with the labelled objects.
+    output : str or Path
+        Folder of the new bundle.
+    options : mapping
+        Of ``TrainingOptions``; None means the task's own.
+    radius : float
+        Of a match by position, arcsec.
+    split : str
+        File of an earlier split (``split.json`` of a bundle) to use again; a new one is made where empty.
+    split_by : str
+        ``"group"`` or ``"sky:k"``.
+    notes : mapping of str to sequence of str
+        Sentences for the model card: ``intended_use``, ``data`` (with licences), ``limits``.
+    command : str
+        How it was called, for the record.
+    reader_options, measure_options : mapping
+        Options of the readers and of the classical steps.
+    draws : int
+        Of the bootstrap.
+    say : callable
+        Told what goes on, a sentence at a time.
+
+    Returns
+    -------
+    dict
+        The evaluation on the test objects.
+
+    Raises
+    ------
+    OptionsError
+        With every fault of the options.
+    LabelError, InputError, LeakError, TrainingError, BundleError
+        Where the labels, the files, the split, the training or the output are at fault.
+    """
+    task = find_task(task)
+    chosen = make_options(task, options)
+    dataset = read_dataset(task, labels, inputs, radius, reader_options, measure_options, say)
+    stratify = task.label_columns[0] if task.classes else ""
+    plan = Split.load(split) if split else make_split(
+        dataset.examples, seed=chosen.seed, by=split_by, stratify=stratify
+    )  # fmt: skip
+    parts = plan.apply(dataset.examples)
+    say("split: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
+    trained = train_task(task, parts["train"], parts["validation"], chosen)
+    kept, rows = answers(task, trained.predictor(chosen.device), parts["test"])
+    report = judge(task, rows, kept, draws)
+    if kept:
+        report["untrained"] = untrained_figures(trained, parts["train"], kept)
+    data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
+    info = Info(
+        task=task.name, task_version=task.version, package_version=version("nightcat"), created_by=command,
+        seed=chosen.seed, data=data, build=trained.build, calibration=trained.calibration, rule=trained.rule,
+        training={"options": chosen.as_dict(), "history": trained.history}, metrics=report, classes=task.classes,
+    )  # fmt: skip
+    bundle = save_bundle(
+        output, info=info, models=trained.models, baseline=trained.baseline, storage=chosen.storage,
+        extra={SPLIT: plan.content()},
+    )  # fmt: skip
+    say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
+    return finish(report, bundle, dataset)
+
+
+def run_evaluate(
+    bundle: str | Path,
+    labels: str,
+    inputs: Sequence[str | FileRef],
+    *,
+    other: str | Path = "",
+    radius: float = RADIUS,
+    seen: bool = False,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+    draws: int = DRAWS,
+    task: Task | None = None,
+    say: Say = _quiet,
+) -> dict[str, Any]:
+    """Judge a model on labelled files, beside its baseline and, where asked, another model.
+
+    Parameters
+    ----------
+    bundle : str or Path
+        Folder of the model, or the name of a task for the one that ships.
+    labels : str
+        Label file.
+    inputs : sequence of str or FileRef
+        Files with the labelled objects.
+    other : str or Path
+        Folder of a model to compare with; empty for none.
+    radius : float
+        Of a match by position, arcsec.
+    seen : bool
+        Judge on objects that the model was trained or tuned on, too. They are left out otherwise, and counted.
+    device, dtype : str
+        Where and in which precision the models run.
+    reader_options, measure_options : mapping
+        Options of the readers and of the classical steps.
+    draws : int
+        Of the bootstrap.
+    task : Task, optional
+        A task that is not in the registry.
+    say : callable
+        Told what goes on.
+
+    Returns
+    -------
+    dict
+        The evaluation.
+
+    Raises
+    ------
+    BundleError, LabelError, InputError
+        Where the model, the labels or the files are at fault.
+    """
+    checked = load_bundle(find_bundle(bundle))
+    task = check_version(task, checked) if task is not None else checked.task()
+    dataset = read_dataset(task, labels, inputs, radius, reader_options, measure_options, say)
+    examples = list(dataset.examples)
+    known = set() if seen else seen_groups(checked) | (seen_groups(load_bundle(find_bundle(other))) if other else set())
+    fresh = [example for example in examples if example.group not in known]
+    if len(fresh) < len(examples):
+        say(f"{len(examples) - len(fresh)} objects are left out: the model was trained or tuned on their groups")
+    kept, rows = answers(task, load_predictor(checked.path, device=device, dtype=dtype, task=task), fresh)
+    report = judge(task, rows, kept, draws)
+    report["left_out_as_seen"] = len(examples) - len(fresh)
+    if other and kept:
+        rival = load_predictor(find_bundle(other), device=device, dtype=dtype, task=task)
+        _, others = answers(task, rival, fresh)
+        report["against"] = {"digest": rival.digest, **against(task, rows, others, kept, draws=draws)}
+    return finish(report, checked, dataset)
+
+
+def find_task(task: str | Task) -> Task:
+    """Import a task by name.
+
+    Parameters
+    ----------
+    task : str or Task
+        Name, or the task itself.
+
+    Returns
+    -------
+    Task
+        The task.
+
+    Raises
+    ------
+    OptionsError
+        For an unknown name.
+    """
+    if isinstance(task, Task):
+        return task
+    try:
+        return tasks.get(task)
+    except KeyError as error:
+        raise OptionsError([str(error.args[0])]) from error
+
+
+def find_bundle(name: str | Path) -> Path:
+    """Folder of a model.
+
+    Parameters
+    ----------
+    name : str or Path
+        A folder, or the name of a task for the model that ships.
+
+    Returns
+    -------
+    Path
+        For ``load_bundle``.
+    """
+    path = Path(name)
+    return bundled(str(name)) if not path.exists() and str(name) in tasks.names() else path
+
+
+def read_dataset(
+    task: Task,
+    labels: str,
+    inputs: Sequence[str | FileRef],
+    radius: float,
+    reader_options: Mapping[str, Any],
+    measure_options: Mapping[str, Any],
+    say: Say,
+) -> Dataset:
+    """Read labels and files, and say what did not match.
+
+    Parameters
+    ----------
+    task : Task
+        Names record class and label columns.
+    labels : str
+        Label file.
+    inputs : sequence of str or FileRef
+        Files.
+    radius : float
+        Of a match by position, arcsec.
+    reader_options, measure_options : mapping
+        Options of the readers and of the classical steps.
+    say : callable
+        Told the counts.
+
+    Returns
+    -------
+    Dataset
+        Labelled examples.
+    """
+    if not radius > 0:
+        raise OptionsError([f"radius {radius!r} is not a number of arcsec above 0"])
+    rows = read_labels(labels, task.label_columns)
+    dataset = load_dataset(
+        task, rows, list_files(inputs), radius=radius, reader_options=reader_options, measure_options=measure_options
+    )
+    say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dataset.counts.items()))
+    for reject in dataset.rejects[:5]:
+        say(f"rejected {reject.source}: {reject.error}: {reject.reason}")
+    return dataset
+
+
+def seen_groups(bundle: Bundle) -> set[str]:
+    """Groups that a model was trained or tuned on.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+
+    Returns
+    -------
+    set of str
+        Of its ``split.json``; empty where it has none.
+    """
+    path = bundle.path / SPLIT
+    return {g for g, part in Split.load(path).parts.items() if part != "test"} if path.is_file() else set()
+
+
+def run_card(bundle: str | Path, evaluations: Mapping[str, Mapping[str, Any]], output: str | Path) -> Path:
+    """Write the model card of a bundle.
+
+    Parameters
+    ----------
+    bundle : str or Path
+        Folder of the model, or the name of a task; what it says of its own test objects comes first.
+    evaluations : mapping of str to mapping
+        Further evaluations by title, from ``run_evaluate``.
+    output : str or Path
+        Markdown file to write.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    checked = load_bundle(find_bundle(bundle))
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(model_card(checked.task(), checked.info, checked.digest, evaluations), encoding="utf-8")
+    return path
+
+
+def finish(report: dict[str, Any], bundle: Bundle, dataset: Dataset) -> dict[str, Any]:
+    """Complete an evaluation by what it was made from.
+
+    Parameters
+    ----------
+    report : dict
+        From ``evaluate``.
+    bundle : Bundle
+        The model.
+    dataset : Dataset
+        The data.
+
+    Returns
+    -------
+    dict
+        With ``model`` and ``data``.
+    """
+    model = {"task": bundle.info.task, "path": bundle.path.name, "digest": bundle.digest[:16]}
+    data = {"fingerprint": dataset.fingerprint, **dataset.counts}
+    return {**report, "model": model, "data": data}

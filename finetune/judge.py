@@ -1,0 +1,79 @@
+"""Run a model on labelled examples and judge its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from finetune.evaluate import DRAWS, evaluate
+from finetune.predict import learned_rows
+from finetune.task import Example, Row, Task
+from finetune.train import Trained, predict_rows, prepare_all, start_model
+
+
+def answers(task: Task, predictor: Any, examples: Sequence[Example]) -> tuple[list[Example], list[Row]]:
+    """Rows of a model for examples.
+
+    Parameters
+    ----------
+    task : Task
+        Gives ``prepare``.
+    predictor : Predictor
+        The model.
+    examples : sequence of Example
+        Objects.
+
+    Returns
+    -------
+    kept, rows : list of Example, list of dict
+        Those that could be prepared, and their rows, completed by the classical measurements.
+    """
+    kept, prepared, _ = prepare_all(task, examples)
+    rows = predict_rows(predictor, prepared, task.batch_size)
+    return kept, [{**dict(e.record.measured), **row} for e, row in zip(kept, rows, strict=True)]
+
+
+def judge(task: Task, rows: Sequence[Row], examples: Sequence[Example], draws: int = DRAWS) -> dict[str, Any]:
+    """Evaluate rows, where there are any.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    rows : sequence of dict
+        From ``answers``.
+    examples : sequence of Example
+        Whose labels are the truth.
+    draws : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        From ``evaluate``; ``n`` is 0 and nothing is claimed where there is nothing to judge on.
+    """
+    return evaluate(task, rows, examples, draws=draws) if rows else {"n": 0, "groups": 0}
+
+
+def untrained_figures(trained: Trained, train: Sequence[Example], test: Sequence[Example]) -> dict[str, float]:
+    """Figures of merit of the model that the training started from, on the same test objects.
+
+    Parameters
+    ----------
+    trained : Trained
+        What came of it.
+    train, test : sequence of Example
+        Training and test objects.
+
+    Returns
+    -------
+    dict of str to float
+        Of the learned answer, before the training.
+    """
+    task = trained.task
+    kept, prepared, _ = prepare_all(task, train)
+    model = start_model(task, trained.build, kept, prepared, trained.baseline, trained.options)
+    judged, inputs, _ = prepare_all(task, test)
+    rows = predict_rows(learned_rows(task, [model], {}, device=trained.options.device), inputs, task.batch_size)
+    figures = task.metrics(rows, [example.labels for example in judged], "")
+    return {name: value for name, value in figures.items() if value == value}
