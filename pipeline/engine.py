@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -85,39 +78,3 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
 def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:500]
-
-
-@contextmanager
-def quiet_libraries(log: Path | None) -> Iterator[None]:
-    """Keep what libraries log and warn off the screen, and in a file.
-
-    Parameters
-    ----------
-    log : Path or None
-        The file; None drops it.
-
-    Yields
-    ------
-    None
-        While it lasts.
-    """
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    handler: logging.Handler = logging.NullHandler()
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log, mode="a", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            yield
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = before
-        root.setLevel(level)
-        handler.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ def find_files(specs: Sequence[str]) -> Inputs:
             if strict:
                 raise InputError(f"input does not exist: {spec!r}") from error
             rejects.append(_refusal(spec, spec, error))
-    return Inputs(tuple(_distinct(found.values())), tuple(sorted(rejects, key=lambda r: (r.source, r.url))))
+    return _named(found.values(), rejects)
 
 
 def _unfold(specs: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -148,14 +149,12 @@ def _refusal(source: str, url: str, error: OSError) -> Reject:
     return Reject(source=source, stage="ingest", error=type(error).__name__, reason=reason, url=url)
 
 
-def _distinct(files: Iterable[FileRef]) -> list[FileRef]:
+def _named(files: Iterable[FileRef], rejects: Iterable[Reject]) -> Inputs:
     """Sort by source; where two inputs give the same relative name, the full URL is the name of both."""
     files = list(files)
-    count: dict[str, int] = {}
-    for file in files:
-        count[file.source] = count.get(file.source, 0) + 1
+    count = Counter(file.source for file in files)
     named = [replace(f, source=f.url) if count[f.source] > 1 else f for f in files]
-    return sorted(named, key=lambda f: f.source)
+    return Inputs(tuple(sorted(named, key=lambda f: f.source)), tuple(sorted(rejects, key=lambda r: (r.source, r.url))))
 
 
 def digest_file(url: str) -> str:
@@ -242,7 +241,8 @@ def by_night(inputs: Inputs, night: str | None) -> dict[str, Inputs]:
     inputs : Inputs
         All of them.
     night : str or None
-        The night of all files; where None, the last folder of each file's URL that is a date names it.
+        The night of all files; where None, the last folder of each file's URL that is a date names it, and rows
+        name the file by its path below that folder, however the inputs were named.
 
     Returns
     -------
@@ -258,12 +258,14 @@ def by_night(inputs: Inputs, night: str | None) -> dict[str, Inputs]:
         return {night: inputs}
     groups: dict[str, tuple[list[FileRef], list[Reject]]] = {}
     for entry in (*inputs.files, *inputs.rejects):
-        dates = [part for part in PurePosixPath(entry.url).parts if _DATE.match(part)]
+        parts = entry.url.split("/")
+        dates = [index for index, part in enumerate(parts) if _DATE.match(part)]
         if not dates:
             raise InputError(f"no --night was given and no folder of {entry.url!r} is a date like 2026-11-24")
-        files, rejects = groups.setdefault(dates[-1], ([], []))
-        if isinstance(entry, FileRef):
-            files.append(entry)
+        files, rejects = groups.setdefault(parts[dates[-1]], ([], []))
+        below = replace(entry, source="/".join(parts[dates[-1] + 1 :]) or entry.source)
+        if isinstance(below, FileRef):
+            files.append(below)
         else:
-            rejects.append(entry)
-    return {name: Inputs(tuple(files), tuple(rejects)) for name, (files, rejects) in sorted(groups.items())}
+            rejects.append(below)
+    return {name: _named(*groups[name]) for name in sorted(groups)}

@@ -29,7 +29,11 @@ def verify(options: Namespace) -> int:
     if faults:
         show_table(options, f"{len(faults)} faults", ("what", "where", "sentence"), [tuple(f) for f in faults])
         return fail(f"{options.catalog}: {len(faults)} faults", EXIT_FOUND)
-    show(options, {"catalog": options.catalog, "faults": 0}, f"{options.catalog}: every count, digest, schema and unit holds")
+    show(
+        options,
+        {"catalog": options.catalog, "faults": 0},
+        f"{options.catalog}: every count, digest, schema and unit holds",
+    )
     return EXIT_OK
 
 
@@ -56,7 +60,12 @@ def rejects(options: Namespace) -> int:
     count = Counter((r["stage"], r["error"]) for r in rows)
     first = {(r["stage"], r["error"]): r for r in reversed(rows)}
     table = [(n, *key, first[key]["source"], first[key]["reason"]) for key, n in count.most_common()]
-    show_table(options, f"{len(rows)} rejects by reason (--all lists each)", ("count", "stage", "error", "for example", "reason"), table)
+    show_table(
+        options,
+        f"{len(rows)} rejects by reason (--all lists each)",
+        ("count", "stage", "error", "for example", "reason"),
+        table,
+    )
     return EXIT_OK
 
 
@@ -106,7 +115,9 @@ def describe(options: Namespace) -> int:
     show(options, None, f"{about['table']}: {about['description']}\n{about['reference']}")
     header = ("name", "type", "unit", "ucd", "description")
     show_table(options, "columns", header, [[c[name] for name in header] for c in about["columns"]])
-    show_table(options, "flags", ("bit", "name", "meaning"), [(f["bit"], f["name"], f["sentence"]) for f in about["flags"]])
+    show_table(
+        options, "flags", ("bit", "name", "meaning"), [(f["bit"], f["name"], f["sentence"]) for f in about["flags"]]
+    )
     return EXIT_OK
 
 

@@ -1,0 +1,159 @@
+"""Commands that write a catalog: run and replay."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import EXIT_ENGINE, EXIT_FOUND, EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
+from pipeline.cli.display import fail, show, show_table
+
+
+def run(options: Namespace) -> int:
+    """Process a night of files.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    from finetune import tasks
+    from pipeline.options import ConfigError, make_config, read_toml
+
+    flags = vars(options) | {name: _merged(getattr(options, name)) for name in ("bundles", "light_curves")}
+    try:
+        config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
+    except ConfigError as error:
+        return fail(error.faults, EXIT_USAGE)
+    return _guarded(options, config, lambda models, watch: _nights(config, models, watch))
+
+
+def replay(options: Namespace) -> int:
+    """Run again only the files that had rejects.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    from finetune import tasks
+    from pipeline.ledger import Ledger
+    from pipeline.nights import rejected_inputs, run_night
+    from pipeline.options import RunConfig
+
+    runs = Ledger(options.catalog).runs(options.night)
+    if not runs:
+        return fail(f"{options.catalog}: no run to replay", EXIT_USAGE)
+    last = runs[-1].manifest.get("options", {})
+    config = RunConfig(
+        inputs=("replay",),
+        output=options.catalog,
+        tasks=tuple(last.get("tasks") or tasks.names()),
+        dtype=last.get("dtype", "fp32"),
+        threshold=last.get("threshold", 3.0),
+        targets=last.get("targets", ""),
+        light_curves=last.get("light_curves", {}),
+        force=True,
+    )
+    nights = rejected_inputs(options.catalog, options.night)
+    if not nights:
+        show(options, {"replayed": 0}, f"{options.catalog}: nothing was refused")
+        return EXIT_OK
+    return _guarded(
+        options,
+        config,
+        lambda models, watch: [run_night(config, models, night, part, watch) for night, part in nights.items()],
+    )
+
+
+def _nights(config: Any, models: Sequence[Any], watch: Any) -> list[Any]:
+    from pipeline.nights import run_nights
+
+    return run_nights(config, models, watch)
+
+
+def _guarded(options: Namespace, config: Any, work: Callable[[Sequence[Any], Any], list[Any]]) -> int:
+    """Load what is needed, run, and turn what can go wrong into a sentence and an exit code."""
+    from pipeline.store import Store
+
+    log = Path(Store(config.output).root) / ".logs" / "nightcat.log" if Store(config.output).local else None
+    mode = "json" if options.json else "quiet" if options.quiet else "live" if sys.stderr.isatty() else "plain"
+    try:
+        with _logged(log):
+            from pipeline.engine import EngineError
+            from pipeline.hats import CatalogError
+            from pipeline.models import ModelError, resolve_models
+            from pipeline.nights import SumsError
+            from pipeline.progress import Progress
+            from pipeline.sources import InputError
+            from pipeline.store import OutputError
+
+            try:
+                models = resolve_models(config.tasks, config.bundles, config.device, config.dtype, config.threads)
+                results = work(models, lambda files, folder: Progress(mode, files, sys.stderr, folder))
+            except (ModelError, InputError, CatalogError) as error:
+                return fail(getattr(error, "faults", str(error)), EXIT_USAGE)
+            except SumsError as error:
+                return fail(["sums do not close, nothing was committed:", *error.faults], EXIT_SUMS)
+            except EngineError as error:
+                return fail([f"the engine failed, nothing was committed: {error}", f"log: {log}"], EXIT_ENGINE)
+            except OutputError as error:
+                return fail(str(error), EXIT_OUTPUT)
+    except OSError as error:
+        return fail(f"cannot write {config.output!r}: {error.strerror or error}", EXIT_OUTPUT)
+    return _summary(options, config, results)
+
+
+@contextmanager
+def _logged(log: Path | None) -> Iterator[None]:
+    from pipeline.quiet import quiet_libraries
+
+    with quiet_libraries(log):
+        yield
+
+
+def _summary(options: Namespace, config: Any, results: Sequence[Any]) -> int:
+    if options.json:
+        for result in results:
+            show(options, {"event": "night", **asdict(result)}, "")
+    else:
+        names = sorted({name for result in results for name in result.rows})
+        header = ("night", "run", "files", "done before", *names, "rejects", "seconds")
+        rows = [
+            (
+                result.night,
+                result.run_id or "nothing to do",
+                result.files,
+                result.skipped,
+                *(result.rows.get(name, 0) for name in names),
+                result.rejects,
+                f"{result.seconds:.1f}",
+            )
+            for result in results
+        ]
+        show_table(options, f"catalog {config.output}", header, rows)
+        refused = sum(result.rejects for result in results)
+        if refused:
+            show(options, None, f"{refused} rejects: nightcat rejects {config.output}")
+    if config.strict and any(result.rejects for result in results):
+        return EXIT_FOUND
+    return EXIT_OK
+
+
+def _merged(pairs: Sequence[tuple[str, str]] | None) -> dict[str, str] | None:
+    return dict(pairs) if pairs else None

@@ -1,0 +1,239 @@
+"""One night from its inputs to its commit: recover, plan, run, close the sums, commit."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.models import Model
+from pipeline.options import RunConfig
+from pipeline.sources import Inputs, by_night, find_files, fingerprint
+from pipeline.tables import table_columns
+from pipeline.version import version
+
+Watch = Callable[[int, str], AbstractContextManager[Any]]
+
+
+class SumsError(RuntimeError):
+    """What came in is not what came out; nothing was committed.
+
+    Parameters
+    ----------
+    faults : sequence of str
+        Sentences that name the stage.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightResult:
+    """What became of one night.
+
+    Parameters
+    ----------
+    night, run_id : str
+        Which night; the run that was committed, empty where nothing was left to do.
+    files, skipped : int
+        Files processed; files that were done already.
+    rows : dict of str to int
+        Rows by table.
+    rejects : int
+        Inputs and parts of inputs that were refused.
+    stages : dict
+        Counts of every stage.
+    seconds : float
+        Wall time.
+    supersedes : tuple of str
+        Runs that this one replaced.
+    """
+
+    night: str
+    run_id: str = ""
+    files: int = 0
+    skipped: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    rejects: int = 0
+    stages: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+    supersedes: tuple[str, ...] = ()
+
+
+def run_nights(config: RunConfig, models: Sequence[Model], watch: Watch | None = None) -> list[NightResult]:
+    """Process all nights that the inputs hold, one after the other.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    models : sequence of Model
+        One for each task.
+    watch : callable or None
+        ``watch(files, heartbeat_folder) -> context manager``: shows progress while a night runs.
+
+    Returns
+    -------
+    list of NightResult
+        In the order of the nights.
+
+    Raises
+    ------
+    InputError, CatalogError, OutputError, EngineError, SumsError
+        What stops a run; nights that were committed stay.
+    """
+    nights = by_night(find_files(config.inputs), config.night)
+    return [run_night(config, models, night, fingerprint(part), watch) for night, part in nights.items()]
+
+
+def run_night(
+    config: RunConfig, models: Sequence[Model], night: str, inputs: Inputs, watch: Watch | None = None
+) -> NightResult:
+    """Process one night and commit it.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    models : sequence of Model
+        One for each task.
+    night : str
+        ``YYYY-MM-DD``.
+    inputs : Inputs
+        Its files, with digests.
+    watch : callable or None
+        As in ``run_nights``.
+
+    Returns
+    -------
+    NightResult
+        What became of it.
+
+    Raises
+    ------
+    CatalogError, OutputError, EngineError, SumsError
+        Nothing of this night was committed.
+    """
+    from pipeline.commit import check_catalog, lock, recover
+    from pipeline.ledger import Ledger
+    from pipeline.manifest import make_run_id, versions_digest
+
+    started = time.monotonic()
+    digests = {model.task: model.digest for model in models}
+    versions = versions_digest(version(), digests, config.result_options())
+    with lock(config.output):
+        recover(config.output)
+        work = Ledger(config.output).plan(inputs, night, versions, config.force)
+        if not work.inputs.files and not work.inputs.rejects:
+            return NightResult(night=night, skipped=len(work.skipped), seconds=time.monotonic() - started)
+        order = check_catalog(config.output, config.order, {m.task: table_columns(m.task) for m in models})
+        parts = [(f.source, f.digest) for f in work.inputs.files] + [(r.source, r.reason) for r in work.inputs.rejects]
+        fields = {
+            "night": night,
+            "versions": versions,
+            "order": order,
+            "supersedes": list(work.supersedes),
+            "replays": list(work.replays),
+            "models": digests,
+            "options": config.result_options(),
+            "package_version": version(),
+            "runner": config.runner,
+            "device": sorted({model.device for model in models}),
+            "inputs": list(config.inputs),
+        }
+        manifest = _execute(config, models, make_run_id(night, parts, versions), fields, work.inputs, watch)
+    tables: Counter[str] = Counter()
+    for entry in manifest["files"]:
+        if entry["kind"] in ("primary", "unplaced"):
+            tables[entry["table"]] += entry["rows"]
+    return NightResult(
+        night=night,
+        run_id=manifest["run_id"],
+        files=len(work.inputs.files) + len(work.inputs.rejects),
+        skipped=len(work.skipped),
+        rows=dict(sorted(tables.items())),
+        rejects=manifest["counts"]["total"]["rejects"],
+        stages=manifest["stages"],
+        seconds=time.monotonic() - started,
+        supersedes=tuple(manifest["supersedes"]),
+    )
+
+
+def _execute(
+    config: RunConfig,
+    models: Sequence[Model],
+    run_id: str,
+    fields: dict[str, Any],
+    inputs: Inputs,
+    watch: Watch | None,
+) -> dict[str, Any]:
+    from pipeline.accounting import check, from_counters
+    from pipeline.commit import commit, staged_files, staging_folder
+    from pipeline.engine import run_graph
+    from pipeline.store import Store
+    from pipeline.survey import Plan
+
+    staging = staging_folder(config.output, run_id)
+    heartbeat = ""
+    if Store(config.output).local:
+        heartbeat = f"{staging}/.progress"
+        Path(heartbeat).mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        files=inputs.files,
+        rejects=inputs.rejects,
+        models=tuple(models),
+        reader_options=config.reader_options(),
+        measure_options=config.measure_options(),
+        night=fields["night"],
+        run_id=run_id,
+        version=version(),
+        staging=staging,
+        order=fields["order"],
+        heartbeat=heartbeat,
+    )
+    with watch(len(inputs.files), heartbeat) if watch else nullcontext():
+        counters = run_graph(config, plan)
+    staged = staged_files(config.output, run_id)
+    accounts = from_counters(counters)
+    accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))
+    rows = sum(file.rows for file in staged if file.kind in ("primary", "unplaced"))
+    refused = sum(file.rows for file in staged if file.kind == "rejects")
+    per_record = Counter(model.record for model in models).values()
+    faults = check(accounts, rows, refused, tasks=(min(per_record), max(per_record)))
+    if faults:
+        raise SumsError(faults)
+    return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain()}, inputs)
+
+
+def rejected_inputs(output: str, night: str | None) -> dict[str, Inputs]:
+    """Files that had rejects in their last attempt, by night, for a replay.
+
+    Parameters
+    ----------
+    output : str
+        The catalog.
+    night : str or None
+        Only this night.
+
+    Returns
+    -------
+    dict of str to Inputs
+        Each file once, with the digest that it has now; a file that is gone is a reject again.
+    """
+    from pipeline.ledger import Ledger
+    from transforms.records import FileRef
+
+    found: dict[str, dict[str, FileRef]] = {}
+    for row in Ledger(output).rejects(night):
+        if row["error"] != "DuplicateFile":
+            found.setdefault(row["night"], {})[row["url"]] = FileRef(url=row["url"], source=row["source"])
+    return {
+        name: fingerprint(Inputs(tuple(sorted(files.values(), key=lambda f: f.source))))
+        for name, files in sorted(found.items())
+    }
