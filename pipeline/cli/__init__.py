@@ -150,6 +150,7 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is random; default 0")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
+    command.add_argument("--set", action="append", type=_pair, metavar="OPTION=VALUE", help="any training option")
     command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
     _add_display(command)
     command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
@@ -157,6 +158,9 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
     command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
     command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    command.add_argument("--against", metavar="BUNDLE", help="another model, judged on the same objects")
+    command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
+    command.add_argument("--device", default="cpu", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")
     command.add_argument("--output", metavar="FILE.json", help="write all figures to a file")
     _add_display(command)
 
