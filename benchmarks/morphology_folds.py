@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.morphology_data import LABELS, Stamps, real, simulated
-from finetune.classification import calibration_error, softmax
+from finetune.calibrate import reliability, softmax
 from finetune.morphology_baseline import MorphologyBaseline
 from finetune.morphology_model import MorphologyModel
 from finetune.morphology_training import train_head
@@ -110,7 +110,7 @@ def binary_bar(train: Stamps, test: Stamps, seed: int) -> dict[str, np.ndarray]:
     import lightgbm
 
     truth = train.label == POSITIVE[train.name]
-    lr = make_pipeline(StandardScaler(), LogisticRegression(C=0.0003, max_iter=500))
+    lr = make_pipeline(StandardScaler(), LogisticRegression(C=0.001, max_iter=500))
     first = lr.fit(coloured(train).reshape(len(truth), -1), truth)
     image = first.predict_proba(coloured(test).reshape(len(test.source), -1))[:, 1]
     trees = lightgbm.LGBMClassifier(
@@ -173,7 +173,7 @@ def report(results: dict) -> None:
             for kind in ("morphology_gbm", "frozen_lr", "bar", "baseline5", "network", "mixture"):
                 p = np.concatenate([d[kind] for d in done])
                 right[kind] = ((p > 0.5) == truth).astype(float)
-                ece = calibration_error(np.maximum(p, 1 - p), (p > 0.5) == truth)
+                ece = reliability(np.maximum(p, 1 - p), (p > 0.5).astype(int), truth.astype(int))["ece"]
                 f1 = f1_score(truth, p > 0.5, average="macro")
                 recalls = f"{np.mean(p[~truth] <= 0.5):.2f} {np.mean(p[truth] > 0.5):.2f}"
                 auc = roc_auc_score(truth, p)

@@ -116,7 +116,7 @@ class Frozen:
         stem = nn.Sequential(network.conv_stem, network.bn1, *list(network.blocks)[:SPLIT]).eval()
         self._stem = stem.to(memory_format=torch.channels_last)
         self._chunk = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
-        self._upper = Upper(network).to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+        self._upper = Upper(network).to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
         self._last: tuple[bytes, torch.Tensor] = (b"", torch.empty(0))
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.calibrate import reliability, softmax
 from finetune.partial_labels import exact_class, partial_log_loss
 from finetune.task import Row
 from transforms.columns import FLOAT32, STRING, Column
@@ -42,25 +43,7 @@ def class_columns(classes: Sequence[str], prefix: str, name: str, source: str) -
     )
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities from logits.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (n, classes)
-        Any real numbers.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, classes)
-        Rows sum to one.
-    """
-    score = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    out: np.ndarray = score / score.sum(axis=1, keepdims=True)
-    return out
-
-
-def fit_temperature(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -> dict[str, Any]:
+def fit_calibration(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -> dict[str, Any]:
     """Learn temperature (Guo et al. 2017, arXiv:1706.04599) and the place of the known objects.
 
     Parameters
@@ -194,7 +177,7 @@ def fit_mixture(
     return {"learned": round(float(grid[int(np.argmin(losses))]), 2)}
 
 
-def best_of(learned: Row, classical: Row, rule: Mapping[str, Any], classes: Sequence[str]) -> Row:
+def best_of(learned: Row, classical: Row, rule: Mapping[str, Any], classes: Sequence[str], name: str) -> Row:
     """Mix two answers by a rule; where only one is there, it is taken.
 
     Parameters
@@ -205,11 +188,13 @@ def best_of(learned: Row, classical: Row, rule: Mapping[str, Any], classes: Sequ
         From ``fit_mixture``.
     classes : sequence of str
         In order.
+    name : str
+        Of the class column.
 
     Returns
     -------
     dict
-        ``best_class``, ``best_p_max``, ``best_p_<class>``, ``best_method`` and flags.
+        ``best_<name>``, ``best_p_max``, ``best_p_<class>``, ``best_method`` and flags.
     """
     first, second = table([learned], classes, "")[0], table([classical], classes, "baseline_")[0]
     weight = float(rule.get("learned", 0.5))
@@ -217,15 +202,18 @@ def best_of(learned: Row, classical: Row, rule: Mapping[str, Any], classes: Sequ
         weight = 0.0
     elif not np.isfinite(second).all():
         weight = 1.0
-    mixed = (0 if weight == 0 else weight * first) + (0 if weight == 1 else (1 - weight) * second)
+    mixed = np.zeros(len(classes))
+    for share, part in ((weight, first), (1 - weight, second)):
+        if share > 0:
+            mixed = mixed + share * part
     if not np.isfinite(mixed).all():
-        names = ["best_class", "best_p_max", *(f"best_p_{c}" for c in classes), "best_method"]
+        names = [f"best_{name}", "best_p_max", *(f"best_p_{c}" for c in classes), "best_method"]
         return {**dict.fromkeys(names), "flags": 0}
     best = int(np.argmax(mixed))
     method = {0.0: "baseline", 1.0: "learned"}.get(weight, "mixture")
     differ = np.isfinite(first).all() and np.isfinite(second).all() and np.argmax(first) != np.argmax(second)
     return {
-        "best_class": classes[best],
+        f"best_{name}": classes[best],
         "best_p_max": float(mixed[best]),
         **{f"best_p_{c}": float(v) for c, v in zip(classes, mixed, strict=True)},
         "best_method": method,
@@ -271,31 +259,5 @@ def judge_classes(rows: Sequence[Row], likelihood: np.ndarray, classes: Sequence
             out[f"recall_{name}"] = float(said[own].mean())
             scores.append(2 * float((own & said).sum()) / float(own.sum() + said.sum()))
     out["macro_f1"] = float(np.mean(scores))
-    out["ece"] = calibration_error(p.max(axis=1), guess == truth)
+    out["ece"] = float(reliability(p.max(axis=1), p.argmax(axis=1), truth)["ece"])
     return out
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al. 2015).
-
-    Parameters
-    ----------
-    confidence : ndarray, shape (n,)
-        Stated probabilities.
-    right : ndarray of bool, shape (n,)
-        Whether the answer was right.
-    bins : int
-        Bins of equal width.
-
-    Returns
-    -------
-    float
-        Mean absolute difference of stated and found, weighted by the bins' counts.
-    """
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    total = 0.0
-    for b in range(bins):
-        own = which == b
-        if own.any():
-            total += own.mean() * abs(float(confidence[own].mean()) - float(right[own].mean()))
-    return float(total)

@@ -204,7 +204,7 @@ class MorphologyBaseline:
         Returns
         -------
         list of dict
-            ``baseline_class``, ``baseline_p_max`` and ``baseline_p_<class>``; nulls where there is no data.
+            ``baseline_morphology_class``, ``baseline_p_max`` and ``baseline_p_<class>``; nulls where there is no data.
         """
         features = pooled_features(prepared, self.dihedrals).mean(axis=1)
         table = self.probabilities(features, *numbers_of(prepared))
@@ -212,7 +212,7 @@ class MorphologyBaseline:
         for values, one in zip(table, prepared, strict=True):
             there = bool(one["usable"] > 0)
             best = int(np.argmax(values))
-            row: Row = {"baseline_class": self.classes[best] if there else None}
+            row: Row = {"baseline_morphology_class": self.classes[best] if there else None}
             row["baseline_p_max"] = float(values[best]) if there else None
             row |= {f"baseline_p_{c}": float(v) if there else None for c, v in zip(self.classes, values, strict=True)}
             rows.append(row)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.classification import best_of, class_columns, decode_classes, fit_mixture, fit_temperature, judge_classes
+from finetune.classification import best_of, class_columns, decode_classes, fit_calibration, fit_mixture, judge_classes
 from finetune.morphology_baseline import MorphologyBaseline
 from finetune.morphology_model import MorphologyConfig, MorphologyModel
 from finetune.morphology_training import LR_FACTORS, augment_stamps, initialise
@@ -116,7 +116,7 @@ def calibrate(
     dict
         Temperature, class means and variances of the embedding, its 99 percent distance.
     """
-    return fit_temperature(outputs, np.stack([t["likelihood"] for t in targets]))
+    return fit_calibration(outputs, np.stack([t["likelihood"] for t in targets]))
 
 
 def baseline() -> MorphologyBaseline:
@@ -145,7 +145,7 @@ def choose(learned: Row, classical: Row, rule: Mapping[str, Any]) -> Row:
     dict
         ``BEST_COLUMNS`` and flags.
     """
-    return best_of(learned, classical, rule, CLASSES)
+    return best_of(learned, classical, rule, CLASSES, NAME)
 
 
 def fit_rule(learned: Sequence[Row], classical: Sequence[Row], labels: Sequence[Labels]) -> dict[str, Any]:
@@ -222,9 +222,11 @@ COLUMNS = (
         "lie; above 1 is OUT_OF_SUPPORT (Lee et al. 2018, arXiv:1807.03888)",
     ),
 )  # fmt: skip
-BASELINE_COLUMNS = class_columns(CLASSES, "baseline_", "baseline_class", "frozen image features and morphology numbers")
+BASELINE_COLUMNS = class_columns(
+    CLASSES, "baseline_", f"baseline_{NAME}", "frozen image features and morphology numbers"
+)
 BEST_COLUMNS = (
-    *class_columns(CLASSES, "best_", "best_class", "the answer that validation preferred"),
+    *class_columns(CLASSES, "best_", f"best_{NAME}", "the answer that validation preferred"),
     Column("best_method", STRING, "", "meta.id", "learned, baseline or mixture: which answer the best one is"),
 )
 

@@ -121,7 +121,7 @@ def neighbours(canvas: Canvas, r50: float) -> None:
     rng, half = canvas.rng, canvas.size / 2
     points = np.zeros((3, canvas.size, canvas.size))
     for _ in range(rng.poisson(NEIGHBOURS)):
-        at = tuple(float(v) for v in rng.uniform(-half, half, 2))
+        at = canvas.uniform(-half, half), canvas.uniform(-half, half)
         if np.hypot(*at) < 2.2 * r50 and rng.random() < 0.8:
             continue
         bright = float(np.exp(rng.normal(-4.0, 1.5)))
