@@ -9,12 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from transforms.readers.light_curve_columns import DECLARED, SYSTEMS
+
 DTYPES = ("fp32", "bf16")
 RUNNERS = ("FnApiRunner", "DirectRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "DataflowRunner")
-TIME_SYSTEMS = ("mjd", "jd", "hjd", "bjd", "btjd", "bkjd")
-LIGHT_CURVE_KEYS = (
-    "time", "time_system", "mag", "flux", "error", "band", "object", "ra", "dec", "zero_point", "quality",
-)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -225,12 +223,12 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         not config.targets or "://" in config.targets or Path(config.targets).is_file(),
         f"--targets {config.targets!r}: no such file",
     )
-    for key in sorted(set(config.light_curves) - set(LIGHT_CURVE_KEYS)):
-        faults.append(f"--light-curve-columns: unknown key {key!r}; allowed are {', '.join(LIGHT_CURVE_KEYS)}")
+    for key in sorted(set(config.light_curves) - set(DECLARED)):
+        faults.append(f"--light-curve-columns: unknown key {key!r}; allowed are {', '.join(DECLARED)}")
     system = config.light_curves.get("time_system")
     need(
-        system is None or system in TIME_SYSTEMS,
-        f"--light-curve-columns time_system={system!r} is not one of {', '.join(TIME_SYSTEMS)}",
+        system is None or system in SYSTEMS,
+        f"--light-curve-columns time_system={system!r} is not one of {', '.join(SYSTEMS)}",
     )
     return faults
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+_WITH_HANDLERS = ("astropy", "transformers", "py.warnings")  # loggers that print for themselves
+
+
 @contextmanager
 def quiet_libraries(log: Path | None) -> Iterator[None]:
     """Keep what libraries log and warn off the screen, and in a file.
@@ -32,6 +35,10 @@ def quiet_libraries(log: Path | None) -> Iterator[None]:
         handler = logging.FileHandler(log, mode="a", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers[:] = [handler]
+    own = [logging.getLogger(name) for name in _WITH_HANDLERS]
+    kept = [(logger, logger.handlers[:], logger.propagate) for logger in own]
+    for logger in own:
+        logger.handlers[:], logger.propagate = [], True
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -42,5 +49,7 @@ def quiet_libraries(log: Path | None) -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         root.handlers[:] = before
+        for logger, handlers, propagate in kept:
+            logger.handlers[:], logger.propagate = handlers, propagate
         root.setLevel(level)
         handler.close()

@@ -12,6 +12,7 @@ import io
 import lzma
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -122,7 +123,7 @@ class Source:
             if data.startswith(magic):
                 try:
                     return unpack(data)
-                except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+                except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
                     raise Unreadable(f"damaged {name} stream in {self.file.source}: {error}") from error
         if data[:2] == b"\x1f\x9d":
             raise Unreadable(f"{self.file.source} is packed by Unix compress (.Z), which is not supported; use gzip")
