@@ -76,6 +76,7 @@ REGISTRY: tuple[Flag, ...] = (
     Flag(48, "PERIOD_LONG", "The period is longer than a third of the time span."),
     Flag(49, "ONE_BAND", "Only one band; colours are null."),
     Flag(50, "PHASE_FOLDED", "The file holds phases, not times; no period was searched."),
+    Flag(51, "TIME_COARSE", "The file's times are single-precision numbers, too coarse for periods below a few days."),
     Flag(55, "MODEL_FAILED", "The model gave no finite answer; the learned columns are null."),
     Flag(56, "OUT_OF_SUPPORT", "The input lies outside of what the model was trained on: do not trust the number."),
     Flag(57, "DISAGREE", "The learned and the classical answer disagree beyond their errors."),
