@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 _WITH_HANDLERS = ("astropy", "transformers", "py.warnings")  # loggers that print for themselves
 
 

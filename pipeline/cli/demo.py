@@ -123,7 +123,7 @@ def _page(seconds: float, found: list[Any], header: Any, rows: list[Any], reject
     named = [(r["source"], r["hdu"], r["row"], r["stage"], r["error"], r["reason"]) for r in rejects]
     return page(
         f"nightcat: simulated night {NIGHT}",
-        f"{sum(f[2] for f in found)} rows and {len(rejects)} rejects in {seconds:.0f} s, judged against what was put in.",
+        f"{sum(f[2] for f in found)} rows and {len(rejects)} rejects in {seconds:.0f} s, judged against the truth.",
         {
             "Found": table(("task", "true objects", "rows", "matched"), found),
             "Against the truth": table(header, rows),
