@@ -94,7 +94,7 @@ def _write(staging: Store, path: str, key: _Key, tables: Sequence[pa.Table]) -> 
         columns = merge_columns(key[0], columns, columns_of(table.schema))
     merged = pa.concat_tables([conform(table, columns, key[0]) for table in tables])
     data = encode(merged, columns, key[0])
-    staging.write(path, data)
+    staging.write(path, data, durable=False)
     return staged_file(data, path, *key, merged.num_rows)
 
 

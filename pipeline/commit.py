@@ -215,7 +215,7 @@ def commit(
     counts, columns = examine(staging, merged)
     entries = _entries(inputs, fields["versions"], carried, counts)
     listing = encode(to_table(entries, INPUT_COLUMNS, INPUTS), INPUT_COLUMNS, INPUTS)
-    staging.write(f"{RUNS}/{run_id}.inputs.parquet", listing)
+    staging.write(f"{RUNS}/{run_id}.inputs.parquet", listing, durable=False)
     total = _counts(merged)
     manifest = {
         **fields,
@@ -232,6 +232,7 @@ def commit(
     remove = {file.path for run in old for file in run.files} | {f"{RUNS}/{r.run_id}.inputs.parquet" for r in old}
     forget = sorted(f"{RUNS}/{run.run_id}.json" for run in old if run.run_id != run_id)
     intent = {"manifest": manifest, "remove": [*sorted(remove - paths), *forget]}
+    staging.sync(paths)
     staging.write(INTENT, _json(intent))
     _apply(store, run_id, intent)
     return manifest
@@ -274,11 +275,13 @@ def _apply(store: Store, run_id: str, intent: Mapping[str, Any]) -> None:
     """Carry out an intent; may be cut off anywhere and begun again."""
     run: Run = as_run(intent["manifest"])
     staging = f"{STAGING}/{run_id}"
-    for path in (*(file.path for file in run.files), f"{RUNS}/{run_id}.inputs.parquet"):
+    paths = [*(file.path for file in run.files), f"{RUNS}/{run_id}.inputs.parquet"]
+    for path in paths:
         if store.exists(f"{staging}/{path}"):
             store.move(f"{staging}/{path}", path)
         elif not store.exists(path):
             raise OutputError(f"the commit of run {run_id} cannot be finished: {path!r} is neither staged nor in place")
+    store.sync(paths)
     gone = {run_id, *run.supersedes}
     kept = [file for other in Ledger(store).runs() if other.run_id not in gone for file in other.files]
     refresh(store, run.order, [*kept, *run.files], run.columns)

@@ -63,12 +63,17 @@ def check_file(store: Store, file: StagedFile, run: Run) -> tuple[pa.Table | Non
         return None, []  # the listing has said so
     if hashlib.sha256(data).hexdigest() != file.sha256:
         return None, [Fault("digest", file.path, f"has {len(data)} bytes that are not those of the manifest")]
-    parquet = pq.ParquetFile(pa.BufferReader(data))
-    table = parquet.read()
+    try:
+        parquet = pq.ParquetFile(pa.BufferReader(data))
+        table = parquet.read()
+        columns = columns_of(table.schema)
+    except ValueError as error:  # Arrow's own errors about bad files too
+        return None, [Fault("schema", file.path, str(error))]
     faults = []
     if table.num_rows != file.rows:
         faults.append(Fault("count", file.path, f"has {table.num_rows} rows, the manifest says {file.rows}"))
-    faults += _schema(store, file, run, table, parquet.metadata.metadata)
+    faults += _schema(store, file, run, columns)
+    faults += _footer(file, table, columns, parquet.metadata.metadata)
     faults += _values(file, run, table)
     if file.kind in (PRIMARY, MARGIN):
         faults += _places(file, run.order, table)
@@ -79,10 +84,7 @@ def check_file(store: Store, file: StagedFile, run: Run) -> tuple[pa.Table | Non
     return table, faults
 
 
-def _schema(
-    store: Store, file: StagedFile, run: Run, table: pa.Table, footer: Mapping[bytes, bytes]
-) -> Iterator[Fault]:
-    columns = columns_of(table.schema)
+def _schema(store: Store, file: StagedFile, run: Run, columns: Sequence[Column]) -> Iterator[Fault]:
     known: dict[str, Column] = {column.name: column for column in run.columns.get(file.table, ())}
     common = {column.name: column for column in known_columns(store, file.table)} if file.kind != REJECTS else known
     for column in columns:
@@ -93,6 +95,11 @@ def _schema(
             if there is None or getattr(there, what) != getattr(column, what):
                 yield Fault("schema", file.path, f"{what} of column {column.name!r} is not that of the table")
                 break
+
+
+def _footer(
+    file: StagedFile, table: pa.Table, columns: tuple[Column, ...], footer: Mapping[bytes, bytes]
+) -> Iterator[Fault]:
     widths = string_widths(table, columns)
     wanted = dict(arrow_schema(file.table, columns, widths).metadata)
     wanted.update({k.encode(): v.encode() for k, v in votable_keys(file.table, columns, widths).items()})

@@ -203,7 +203,7 @@ class WriteFn(beam.DoFn):
             return
         path = data_path(table, kind, self.order, pixel, self.run_id)
         data = encode(rows, columns, table)
-        Store(self.staging).write(path, data)
+        Store(self.staging).write(path, data, durable=False)  # the commit brings all of them onto the disk
         yield staged_file(data, path, table, kind, pixel, rows.num_rows)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+SYNC_THREADS = 8
 
 
 class OutputError(OSError):
@@ -92,7 +95,7 @@ class Store:
         with _guard("read", self.path(name)):
             return bytes(self.fs.cat_file(self.path(name)))
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a whole file: readers see the old one or the new one, never a part.
 
         Parameters
@@ -101,6 +104,8 @@ class Store:
             Relative path.
         data : bytes
             Its content.
+        durable : bool
+            Have it on the disk when this returns; where False, ``sync`` does it for many files at once.
 
         Raises
         ------
@@ -119,16 +124,18 @@ class Store:
                 with open(temporary, "wb") as stream:
                     stream.write(data)
                     stream.flush()
-                    os.fsync(stream.fileno())
+                    if durable:
+                        os.fsync(stream.fileno())
                 os.replace(temporary, path)
             except OSError:
                 with suppress(OSError):
                     os.remove(temporary)
                 raise
-            _sync(folder)
+            if durable:
+                _sync(folder)
 
     def move(self, name: str, to: str) -> None:
-        """Rename a file over what is there.
+        """Rename a file over what is there; ``sync`` makes it durable.
 
         Parameters
         ----------
@@ -147,9 +154,31 @@ class Store:
             self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             if self.local:
                 os.replace(source, target)
-                _sync(target.rpartition("/")[0])
             else:
                 self.fs.mv(source, target)
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Bring files and their names onto the disk; side by side, so that the file system can do many at once.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Relative paths.
+
+        Raises
+        ------
+        OutputError
+            Where the disk is full or broken.
+        """
+        if not self.local:
+            return
+        files = sorted({self.path(name) for name in names})
+        folders = sorted({path.rpartition("/")[0] for path in files})
+        with _guard("write", self.root), ThreadPoolExecutor(SYNC_THREADS) as pool:
+            for _ in pool.map(_sync, files):
+                pass
+            for _ in pool.map(_sync, folders):
+                pass
 
     def remove(self, name: str) -> None:
         """Remove a file, and the folders that it leaves empty; a file that is gone already is no error.
@@ -224,9 +253,9 @@ class Store:
         return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in found if e["type"] == "directory")
 
 
-def _sync(folder: str) -> None:
-    """Make a rename in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: str) -> None:
+    """Bring a file, or the names in a folder, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

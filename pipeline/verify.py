@@ -155,7 +155,9 @@ def _duplicates(keys: dict[_Keys, list[pa.Table]]) -> Iterator[Fault]:
     for key, tables in sorted(keys.items()):
         rows = pa.concat_tables(table.cast(tables[0].schema) for table in tables)
         counted = rows.group_by(["source", "hdu", "row"]).aggregate([([], "count_all")])
-        for twice in counted.filter(pc.greater(counted["count_all"], 1)).slice(0, 10).to_pylist():
+        many = counted.filter(pc.greater(counted["count_all"], 1))
+        many = many.sort_by([(name, "ascending") for name in ("source", "hdu", "row")])
+        for twice in many.slice(0, 10).to_pylist():
             where = f"row {twice['row']} of hdu {twice['hdu']!r} of {twice['source']!r}"
             yield Fault("duplicate", key.table, f"{where} stands {twice['count_all']} times in night {key.night}")
 

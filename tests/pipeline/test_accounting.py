@@ -50,5 +50,5 @@ def test_counters_of_the_graph_become_accounts() -> None:
     accounts.add("ingest", entered=1, rejected=1)
     assert accounts.plain()["ingest"] == {"entered": 4, "done": 2, "rejected": 2, "out": 0}
     assert from_plain(accounts.plain()).plain() == accounts.plain()
-    with pytest.raises(ValueError, match="'bake.entered'.*no known stage"):
+    with pytest.raises(ValueError, match="is of no known stage"):
         from_counters({"bake.entered": 1})
