@@ -1,0 +1,46 @@
+"""One tiny model, trained for real once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import transforms.measure
+import transforms.readers
+from finetune.bundle import Bundle, Info, save_bundle
+from finetune.train import Trained, train_task
+from finetune.training_options import make_options
+from tests import toy
+from tests.finetune.toy_task import TASK
+from transforms.records import LightCurve
+
+
+@pytest.fixture(scope="session")
+def trained() -> Trained:
+    examples = TASK.simulate(120, 0)
+    return train_task(TASK, examples[:80], examples[80:], make_options(TASK, {"members": 2}))
+
+
+@pytest.fixture(scope="session")
+def bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return save(trained, tmp_path_factory.mktemp("bundles") / "toy")
+
+
+def save(trained: Trained, path: Path, **options: str) -> Bundle:
+    info = Info(
+        task="toy", task_version=1, package_version="0", classes=TASK.classes, build=trained.build,
+        calibration=trained.calibration, rule=trained.rule,
+    )  # fmt: skip
+    return save_bundle(path, info=info, models=trained.models, baseline=trained.baseline, **options)
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy file format stands in for the real readers."""
+    monkeypatch.setattr(transforms.readers, "MODULES", (toy.MODULE,))
+    monkeypatch.setitem(transforms.measure.STEPS, LightCurve, (toy.MODULE, "measure_light_curve", LightCurve))
+    transforms.readers.formats.cache_clear()
+    yield
+    transforms.readers.formats.cache_clear()
