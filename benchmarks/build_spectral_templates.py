@@ -63,11 +63,9 @@ def zero_points(basis: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     bank = make_bank(basis[:, start - LAG : stop + LAG], coefficients, LAG)
     pairs = []
     for k, signal in enumerate((coefficients @ basis)[:, start:stop]):
-        gain, _ = chi2_gain(signal, np.ones(signal.size), bank)
-        gain[k] = 0.0
-        best = np.argsort(gain.max(axis=1))[::-1][:20]
-        peaks = [(j, find_peak(gain[j])) for j in best]
-        pairs.append([(j, peak.lag * store.PIXEL_KMS) for j, peak in peaks if not peak.edge])
+        which, gain, _ = chi2_gain(signal, np.ones(signal.size), bank, 21)
+        peaks = [(j, find_peak(curve)) for j, curve in zip(which, gain, strict=True) if j != k]
+        pairs.append([(j, peak.lag * store.PIXEL_KMS) for j, peak in peaks[:20] if not peak.edge])
     found = np.zeros(len(pairs))
     for _ in range(2):
         found = np.array([np.median([v + found[j] for j, v in pair]) if pair else 0.0 for pair in pairs])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,7 +78,7 @@ def _read(source: Source) -> tuple[dict[str, np.ndarray], dict[str, str], dict[s
     if text.startswith("# %ECSV"):
         from astropy.table import Table
 
-        table = Table.read(io.StringIO(text), format="ascii.ecsv")
+        table = Table.read(text.split("\n"), format="ascii.ecsv")
         units = {name: str(table[name].unit or "") for name in table.colnames}
         return (
             {name: np.asarray(np.ma.filled(table[name].data, _fill(table[name]))) for name in table.colnames},
