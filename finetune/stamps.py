@@ -7,39 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from transforms.bands import wavelength
 from transforms.morphology import NUMBERS, PREFIX, measure_morphology
 from transforms.numerics.stretch import SKY_LEVEL, asinh_display, window
 from transforms.records import Cutout
 
 SIDE = 160  #: Pixels of a view.
 CLOSE = 8.0  #: Side of the close view in half-light radii; SDSS display stamps have about 17.
-#: Filters from blue to red; the colours of a view follow it and not the order in the file.
-_ORDER = [
-    "u",
-    "F225W",
-    "F275W",
-    "F336W",
-    "F435W",
-    "B",
-    "F475W",
-    "g",
-    "V",
-    "F606W",
-    "r",
-    "F775W",
-    "F814W",
-    "i",
-    "F850LP",
-    "z",
-    "F105W",
-    "y",
-    "Y",
-    "F125W",
-    "J",
-    "F160W",
-    "H",
-    "K",
-]
 
 
 def views(cutout: Cutout, r50: float | None) -> np.ndarray:
@@ -84,7 +58,7 @@ def rgb(cutout: Cutout) -> np.ndarray:
         planes = np.where(good, np.clip(flux, 0, 255), SKY_LEVEL).astype(np.float32)
     else:
         planes = np.stack([asinh_display(_signal_to_noise(cutout, flux, good, i)) for i in range(len(flux))])
-        order = sorted(range(len(flux)), key=lambda i: (_rank(cutout, i), i), reverse=True)
+        order = sorted(range(len(flux)), key=lambda i: (_rank(cutout, i), i), reverse=True)  # red first
         planes = planes[order]
     if len(planes) == 1:
         return np.repeat(planes, 3, axis=0)
@@ -93,15 +67,14 @@ def rgb(cutout: Cutout) -> np.ndarray:
     return planes[[0, len(planes) // 2, -1]]
 
 
-def _rank(cutout: Cutout, index: int) -> int:
+def _rank(cutout: Cutout, index: int) -> float:
     name = cutout.bands[index] if index < len(cutout.bands) else ""
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+    return wavelength(name) or 0.0
 
 
 def _signal_to_noise(cutout: Cutout, flux: np.ndarray, good: np.ndarray, index: int) -> np.ndarray:
     """One plane over its sky noise: the median of ivar, or the scatter of neighbouring pixels."""
     plane, use = flux[index], good[index].copy()
-    sky = 0.0
     if cutout.ivar is not None:
         use &= np.isfinite(cutout.ivar[index]) & (cutout.ivar[index] > 0)
         sigma = float(np.median(cutout.ivar[index][use])) ** -0.5 if use.any() else 0.0
@@ -111,7 +84,7 @@ def _signal_to_noise(cutout: Cutout, flux: np.ndarray, good: np.ndarray, index: 
         sigma = float(1.4826 * np.median(np.abs(rest)) / np.sqrt(2)) if rest.size else 0.0
     if not (np.isfinite(sigma) and sigma > 0):
         return np.zeros_like(plane)
-    return np.where(use, (plane - sky) / sigma, 0).astype(np.float32)
+    return np.where(use, plane / sigma, 0).astype(np.float32)
 
 
 def _resized(planes: np.ndarray) -> np.ndarray:
