@@ -96,7 +96,7 @@ def _find(image: Image, sky: Sky, options: Mapping[str, Any]) -> _Found | None:
     if not len(objects):
         return None
     error = np.where(usable, noise, HUGE).astype(np.float32)
-    planes = Planes(flux, error, image.mask, detected.segments, image.gain)
+    planes = Planes(flux, error, np.ascontiguousarray(image.mask), detected.segments, image.gain)
     values = photometry(planes, objects)
     n = len(detected.objects)
     values["x"], values["y"] = objects["x"].astype(float), objects["y"].astype(float)

@@ -89,7 +89,7 @@ def estimate_sky(flux: np.ndarray, mask: np.ndarray, box: int = BOX) -> Sky:
 
 
 def _mesh(plane: np.ndarray, mask: np.ndarray, box: int) -> sep.Background:
-    return sep.Background(plane, mask=mask, bw=box, bh=box, fw=FILTER, fh=FILTER)
+    return sep.Background(plane, mask=np.ascontiguousarray(mask), bw=box, bh=box, fw=FILTER, fh=FILTER)
 
 
 def _bright(residual: np.ndarray, noise: float) -> np.ndarray:

@@ -99,12 +99,12 @@ def detect(
     """
     arguments = {
         "err": native(error),
-        "mask": mask,
+        "mask": np.ascontiguousarray(mask),
         "minarea": minimum_area,
         "filter_kernel": kernel(fwhm),
         "filter_type": "matched",
         "deblend_nthresh": DEBLEND_LEVELS,
-        "clean": True,
+        "clean": False,  # sep compares fluxes of the filtered and the native plane there, and drops real faint sources
         "segmentation_map": True,
     }
     plane = native(flux)

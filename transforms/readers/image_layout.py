@@ -12,6 +12,7 @@ SMALLEST = 8  #: Pixels of a side below which neither sky nor source can be told
 MOST_BANDS = 12  #: Planes of a stack of bands; more are a cube.
 #: Axes of spectra and of other than the sky (FITS standard 4.0, table 25, and older habits).
 _SPECTRAL = ("LAMBDA", "WAVE", "FREQ", "VELO", "VOPT", "VRAD", "AWAV", "ENER", "WAVN", "ZOPT", "BETA", "FELO", "ANGLE")
+_SOLAR = ("HPLN", "HPLT", "HGLN", "HGLT", "CRLN", "CRLT", "SOLX", "SOLY")  # Thompson (2006)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,9 @@ def _layer(index: int, hdu: Any) -> Layer:
         return Layer(
             index, (shape[-2], shape[-1]), problem=f"HDU {index} is dispersed: its axes are {', '.join(types[:2])}"
         )
+    if any(kind.upper().startswith(_SOLAR) for kind in types[:2]):
+        problem = f"HDU {index} shows the Sun, not the sky: its axes are {', '.join(types[:2])}"
+        return Layer(index, (shape[-2], shape[-1]), problem=problem)
     plane = (shape[-2], shape[-1])
     planes = 1
     if len(shape) == 3:
