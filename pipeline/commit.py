@@ -308,11 +308,10 @@ def recover(root: str) -> Recovered:
         Commits that were finished, and files that were removed.
     """
     store = Store(root)
-    left = store.find(STAGING)
-    if not left:
+    if not store.exists(STAGING):
         return Recovered()
     finished = []
-    for path in left:
+    for path in store.find(STAGING):
         if path.endswith(f"/{INTENT}"):
             intent = json.loads(store.read(path))
             _apply(store, intent["manifest"]["run_id"], intent)

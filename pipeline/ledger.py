@@ -19,10 +19,10 @@ from transforms.columns import INT64, STRING, Column
 from transforms.records import FileRef, Reject
 
 INPUT_COLUMNS = (
-    Column("source", STRING, "", "meta.file", "Input file, as rows name it", nullable=False),
+    Column("source", STRING, "", "meta.id;meta.file", "Input file, as rows name it", nullable=False),
     Column("url", STRING, "", "meta.ref.url", "Full URL of the file", nullable=False),
     Column("digest", STRING, "", "meta.checksum", "SHA-256 of the file, empty where unreadable", nullable=False),
-    Column("size", INT64, "byte", "meta.file", "Size of the file", nullable=False),
+    Column("size", INT64, "byte", "phys.size;meta.file", "Size of the file", nullable=False),
     Column("versions", STRING, "", "meta.version", "Digest of code, models and options", nullable=False),
     Column("rows", INT64, "", "meta.number", "Rows in all tables", nullable=False),
     Column("rejects", INT64, "", "meta.number", "Rows in the rejects", nullable=False),

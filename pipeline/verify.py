@@ -123,7 +123,7 @@ def _sums(run: Run) -> Iterator[Fault]:
             yield Fault("count", where, f"files hold {value} {name}, the manifest says {counts}")
     if "stages" in manifest:
         accounts = accounting.from_plain(manifest["stages"])
-        tasks = tuple(manifest.get("tasks_per_record", (1, 1)))
+        tasks = tuple(manifest.get("tasks_per_record", (1, max(1, len(manifest.get("models", ()))))))
         fresh = counts["fresh"]
         for sentence in accounting.check(
             accounts, fresh["rows"], fresh["rejects"], tasks=tasks, items=manifest.get("replayed_items", 0)

@@ -91,7 +91,7 @@ IDENTITY = (
     Column("flags", INT64, "", "meta.code.qual", "Bits of the flag registry", nullable=False),
 )
 PROVENANCE = (
-    Column("source", STRING, "", "meta.file", "Input file that the row was made from", nullable=False),
+    Column("source", STRING, "", "meta.id;meta.file", "Input file that the row was made from", nullable=False),
     Column("hdu", STRING, "", "meta.id.part", "FITS extension within the file", nullable=False),
     Column("row", INT64, "", "meta.record", "Row, aperture or detection number in the extension", nullable=False),
     Column("task", STRING, "", "meta.id", "Task that made the row", nullable=False),
@@ -99,7 +99,7 @@ PROVENANCE = (
     Column("package_version", STRING, "", "meta.version", "Version of nightcat", nullable=False),
 )
 REJECTS = (
-    Column("source", STRING, "", "meta.file", "Input file", nullable=False),
+    Column("source", STRING, "", "meta.id;meta.file", "Input file", nullable=False),
     Column("hdu", STRING, "", "meta.id.part", "FITS extension, empty where the whole file failed", nullable=False),
     Column("row", INT64, "", "meta.record", "Row in the extension, -1 where all of it failed", nullable=False),
     Column("object_id", STRING, "", "meta.id", "Identifier where it was known"),
