@@ -148,7 +148,8 @@ def simulated(n: int, seed: int, cache: Path, display: float = 0.55) -> Stamps:
     import transforms.simulate as package
 
     code = b"".join(
-        (Path(package.__file__).parent / f"{m}.py").read_bytes() for m in ("galaxies", "galaxy_shapes", "star_shapes")
+        (Path(package.__file__).parent / f"{m}.py").read_bytes()
+        for m in ("canvas", "galaxies", "galaxy_shapes", "star_shapes")
     )
     key = hashlib.sha256(code + f"{n} {seed} {display} {_recipe()}".encode()).hexdigest()[:16]
     path = cache / f"sim-{key}.npz"

@@ -12,7 +12,8 @@ from scipy import fft, ndimage
 
 from transforms.numerics.stretch import lupton_rgb
 from transforms.records import Cutout
-from transforms.simulate.galaxy_shapes import Canvas, disk, disturbed, edge_on, frame, merger, smooth
+from transforms.simulate.canvas import Canvas, frame
+from transforms.simulate.galaxy_shapes import disk, disturbed, edge_on, merger, smooth
 from transforms.simulate.star_shapes import artifact, star
 
 CLASSES = ("smooth", "disk", "edge_on", "odd", "star_or_artifact")

@@ -8,178 +8,14 @@ display stamps look like, and a classifier that tells them from real ones is the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import ndimage
+
+from transforms.simulate.canvas import Canvas, Frame, frame, sersic
 
 RED = np.array([1.20, 1.0, 0.64])  #: Colour (red, green, blue planes) of old stars.
 BLUE = np.array([1.02, 1.0, 0.95])  #: Colour of a star-forming disk.
 KNOT = np.array([0.90, 1.0, 1.25])  #: Colour of young clumps.
-
-
-@dataclass(slots=True)
-class Canvas:
-    """Planes that components are added to, and the random numbers that they draw.
-
-    Parameters
-    ----------
-    size : int
-        Pixels on a side.
-    rng : numpy.random.Generator
-        Source of all that is random.
-    planes : ndarray of float64, shape (3, size, size)
-        Red, green, blue light so far.
-    """
-
-    size: int
-    rng: np.random.Generator
-    planes: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.planes = np.zeros((3, self.size, self.size))
-
-    def add(self, light: np.ndarray, total: float, colour: np.ndarray) -> None:
-        """Add one component.
-
-        Parameters
-        ----------
-        light : ndarray, shape (size, size)
-            Its shape, any scale.
-        total : float
-            Sum of its green plane.
-        colour : ndarray, shape (3,)
-            Red, green, blue.
-        """
-        norm = float(light.sum())
-        if norm > 0:
-            self.planes += colour[:, None, None] * (light * (total / norm))
-
-    def mottle(self, amplitude: float) -> None:
-        """Multiply the light by a random texture: no real galaxy is as smooth as a formula.
-
-        Parameters
-        ----------
-        amplitude : float
-            Standard deviation of its logarithm is drawn between nothing and this.
-        """
-        if amplitude > 0:
-            field = ndimage.gaussian_filter(self.rng.normal(0, 1, (self.size, self.size)), self.uniform(0.8, 2.5))
-            field *= self.uniform(0, amplitude) / max(float(field.std()), 1e-9)
-            self.planes *= np.exp(field)
-
-    def uniform(self, low: float, high: float) -> float:
-        """Draw one number.
-
-        Parameters
-        ----------
-        low, high : float
-            Range.
-
-        Returns
-        -------
-        float
-            Uniform in it.
-        """
-        return float(self.rng.uniform(low, high))
-
-    def tint(self, colour: np.ndarray, spread: float = 0.07) -> np.ndarray:
-        """Vary a colour a little.
-
-        Parameters
-        ----------
-        colour : ndarray, shape (3,)
-            Typical colour.
-        spread : float
-            Standard deviation of red and blue in natural logarithm, opposite to each other.
-
-        Returns
-        -------
-        ndarray, shape (3,)
-            Green stays 1.
-        """
-        step = self.rng.normal(0, spread)
-        return colour * np.exp([step, 0, -1.5 * step])
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Coordinates of an inclined, turned and perhaps warped galaxy.
-
-    Parameters
-    ----------
-    along, across : ndarray, shape (size, size)
-        Along the major and the minor axis, pixels, not deprojected.
-    q : float
-        Axis ratio.
-    """
-
-    along: np.ndarray
-    across: np.ndarray
-    q: float
-
-    @property
-    def radius(self) -> np.ndarray:
-        """Elliptical radius along the major axis."""
-        return np.hypot(self.along, self.across / self.q)
-
-    @property
-    def angle(self) -> np.ndarray:
-        """Azimuth in the plane of the galaxy, radian."""
-        return np.arctan2(self.across / self.q, self.along)
-
-
-def frame(canvas: Canvas, q: float, *, at: tuple[float, float] = (0.0, 0.0), warp: float = 0.0) -> Frame:
-    """Lay a frame at a random angle.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        Where.
-    q : float
-        Axis ratio.
-    at : tuple of float
-        ``(y, x)`` from the canvas's middle in pixels.
-    warp : float
-        Amplitude in pixels of a smooth random distortion.
-
-    Returns
-    -------
-    Frame
-        Its coordinates.
-    """
-    grid = np.arange(canvas.size) - (canvas.size - 1) / 2
-    dy, dx = grid[:, None] - at[0], grid[None, :] - at[1]
-    if warp:
-        wave = canvas.rng.uniform(0.6, 1.8, 4) * 2 * np.pi / canvas.size * 2
-        phase = canvas.rng.uniform(0, 2 * np.pi, 4)
-        shift_y = warp * (np.sin(wave[0] * dx + phase[0]) + np.sin(wave[1] * dy + phase[1]))
-        shift_x = warp * (np.sin(wave[2] * dx + phase[2]) + np.sin(wave[3] * dy + phase[3]))
-        dy, dx = dy + shift_y, dx + shift_x
-    theta = canvas.uniform(0, np.pi)
-    cos, sin = np.cos(theta), np.sin(theta)
-    return Frame(dx * cos + dy * sin, -dx * sin + dy * cos, q)
-
-
-def sersic(radius: np.ndarray, half: float, index: float) -> np.ndarray:
-    """Sersic (1968) profile.
-
-    Parameters
-    ----------
-    radius : ndarray
-        Elliptical radius, pixels.
-    half : float
-        Half-light radius, pixels.
-    index : float
-        Sersic index, 0.5 to 8.
-
-    Returns
-    -------
-    ndarray
-        1 at the half-light radius; the cusp is cut at 0.4 pixels.
-    """
-    b = 2 * index - 1 / 3 + 0.009876 / index
-    return np.exp(-b * ((np.maximum(radius, 0.4) / half) ** (1 / index) - 1))
 
 
 def smooth(canvas: Canvas, size: float, flux: float, at: tuple[float, float] = (0.0, 0.0)) -> None:
@@ -236,7 +72,7 @@ def disk(canvas: Canvas, size: float, flux: float, at: tuple[float, float] = (0.
     canvas.add(sersic(radius, canvas.uniform(0.2, 0.45) * size, canvas.uniform(1, 3)), bulge * flux, canvas.tint(RED))
     if rng.random() < 0.35:
         bar(canvas, f, canvas.uniform(0.7, 1.5) * scale, canvas.uniform(0.1, 0.25) * flux)
-    knots(canvas, f, base * (shade - 1), canvas.uniform(0.0, 0.12) * flux, int(rng.integers(3, 14)))
+    knots(canvas, base * (shade - 1), canvas.uniform(0.0, 0.12) * flux, int(rng.integers(3, 14)))
 
 
 def bar(canvas: Canvas, f: Frame, length: float, flux: float) -> None:
@@ -259,15 +95,13 @@ def bar(canvas: Canvas, f: Frame, length: float, flux: float) -> None:
     canvas.add(np.exp(-((x / length) ** 4) - np.abs(y / (canvas.uniform(0.2, 0.35) * length)) ** 3), flux, RED)
 
 
-def knots(canvas: Canvas, f: Frame, where: np.ndarray, flux: float, count: int) -> None:
+def knots(canvas: Canvas, where: np.ndarray, flux: float, count: int) -> None:
     """Star-forming clumps at places drawn from a map.
 
     Parameters
     ----------
     canvas : Canvas
         Changed in place.
-    f : Frame
-        Unused coordinates come from the canvas; the frame gives the inclination of nothing, clumps are round.
     where : ndarray, shape (size, size)
         Not negative; likelihood of a clump.
     flux : float
@@ -397,7 +231,7 @@ def disturbed(canvas: Canvas, size: float, flux: float) -> None:
         f = frame(canvas, canvas.uniform(0.35, 0.9), warp=canvas.uniform(0.2, 0.5) * size)
         body = sersic(f.radius, size, 0.7)
         canvas.add(body, 0.6 * flux, canvas.tint(BLUE, 0.12))
-        knots(canvas, f, body, 0.4 * flux, int(rng.integers(2, 9)))
+        knots(canvas, body, 0.4 * flux, int(rng.integers(2, 9)))
     else:  # elliptical with tails or shells
         smooth(canvas, size, flux)
         for _ in range(int(rng.integers(1, 4))):

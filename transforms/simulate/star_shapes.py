@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.simulate.galaxy_shapes import Canvas, frame, sersic
+from transforms.simulate.canvas import Canvas, frame, sersic
 
 
 def _star_colour(canvas: Canvas) -> np.ndarray:
