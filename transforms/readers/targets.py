@@ -14,7 +14,7 @@ from transforms.attempt import Unreadable, Unusable
 from transforms.readers.format import Source
 from transforms.records import FileRef
 
-#: Names that a column may have, compared in lower case; the first that is there is taken.
+#: Names that a column may have, compared in lower case without leading "#" and "_"; the first one there is taken.
 IDENTIFIERS = (
     "object_id",
     "objid",
@@ -25,16 +25,14 @@ IDENTIFIERS = (
     "name",
     "obj_id",
     "objectid",
-    "# object_id",
 )
-RIGHT_ASCENSIONS = ("ra", "ra_deg", "raj2000", "_ra", "right_ascension", "ra_icrs", "alpha_j2000", "target_ra", "ira")
+RIGHT_ASCENSIONS = ("ra", "ra_deg", "raj2000", "right_ascension", "ra_icrs", "alpha_j2000", "target_ra", "ira")
 DECLINATIONS = (
     "dec",
     "dec_deg",
     "dej2000",
     "decj2000",
-    "_de",
-    "_dec",
+    "de",
     "declination",
     "de_icrs",
     "delta_j2000",
@@ -92,7 +90,7 @@ def read_targets(url: str) -> Targets:
     name = url.rstrip("/").rsplit("/", 1)[-1]
     with Source(FileRef(url=url, source=name)) as source:
         table = _table(source)
-    columns = {str(column).strip().lower(): column for column in table}
+    columns = {str(column).lstrip("#_ ").rstrip().lower(): column for column in table}
     names = _pick(columns, IDENTIFIERS, "identifier", name)
     ra_name = _pick(columns, RIGHT_ASCENSIONS, "right ascension", name)
     dec_name = _pick(columns, DECLINATIONS, "declination", name)
@@ -104,11 +102,10 @@ def read_targets(url: str) -> Targets:
             f"target list {name}: row {row} is not on the sky (ra = {ra[row]:g}, dec = {dec[row]:g} degrees)"
         )
     object_id = np.array([_text(value) for value in table[names]], dtype=str)
-    unique, first, count = np.unique(object_id, return_index=True, return_counts=True)
+    unique, count = np.unique(object_id, return_counts=True)
     if (count > 1).any():
         twice = unique[np.argmax(count > 1)]
         raise Unusable(f"target list {name}: identifier {str(twice)!r} stands {int(count.max())} times")
-    del first
     return Targets(object_id, ra % 360, dec)
 
 

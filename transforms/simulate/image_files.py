@@ -64,7 +64,9 @@ def write_field(folder: Path, name: str, field: Mapping[str, Any], layout: str =
 def _write(path: Path, hdus: list[Any]) -> Path:
     from astropy.io import fits
 
-    for hdu in hdus:
-        hdu.add_checksum(when="simulated")  # a comment instead of the hour, so that equal input gives equal bytes
     fits.HDUList(hdus).writeto(path, overwrite=True)
+    # As tables: the sums of a compressed extension are those of the bytes on disk, not of the image within.
+    with fits.open(path, mode="update", disable_image_compression=True, do_not_scale_image_data=True) as written:
+        for hdu in written:
+            hdu.add_checksum(when="simulated")  # a comment instead of the hour: equal input gives equal bytes
     return path

@@ -298,7 +298,7 @@ def _sersic(radius: np.ndarray, r50: float, index: float) -> np.ndarray:
 
 
 def _disk(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, r50: float) -> np.ndarray:
-    """Exponential disk with logarithmic arms, half of them with a bar, and a bulge of a tenth to a third of the light."""
+    """Exponential disk with logarithmic arms, half of them with a bar, and a bulge of 10 to 35 percent of it."""
     radius, azimuth = np.hypot(u, v), np.arctan2(v, u)
     light = np.exp(-1.678 * radius / r50)
     winding = np.log(np.maximum(radius, 0.3)) / np.tan(np.radians(rng.uniform(12, 30)))

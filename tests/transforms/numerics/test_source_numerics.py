@@ -32,7 +32,7 @@ def gaussian_field(
 
 def test_sky_equals_the_known_one_and_ignores_masked_pixels():
     rng = np.random.default_rng(1)
-    y, x = np.mgrid[:256, :256]
+    _y, x = np.mgrid[:256, :256]
     flux = (500 + 0.02 * x + rng.normal(0, 5, x.shape)).astype(np.float32)
     mask = np.zeros(flux.shape, bool)
     mask[100:150, 100:150] = True
@@ -73,7 +73,7 @@ def test_all_stars_are_found_once_at_their_place(snr):
 def test_aperture_flux_is_unbiased_to_one_percent_and_its_error_is_honest(snr):
     biases, pulls = [], []
     for seed in range(6):
-        clean, flux, truth, _ = gaussian_field(snr, seed=seed)
+        clean, flux, _truth, _ = gaussian_field(snr, seed=seed)
         mask, error = np.zeros(flux.shape, bool), np.full(flux.shape, 10, np.float32)
         objects = detect(flux, error, mask, fwhm=4.0).objects
         noisy = photometry(Planes(flux, error, mask, np.zeros(flux.shape, np.int32)), objects)
@@ -86,7 +86,7 @@ def test_aperture_flux_is_unbiased_to_one_percent_and_its_error_is_honest(snr):
 
 
 def test_masked_pixels_are_left_out_and_their_area_is_made_up():
-    clean, flux, _, total = gaussian_field(200)
+    _clean, flux, _, total = gaussian_field(200)
     mask, error = np.zeros(flux.shape, bool), np.full(flux.shape, 10, np.float32)
     objects = detect(flux, error, mask, fwhm=4.0).objects[:1]
     row, column = round(float(objects["y"][0])), round(float(objects["x"][0]))
