@@ -157,7 +157,8 @@ def _load(source: Source, row: int, flux: np.ndarray, waves: list[np.ndarray], o
         for wave, counts in zip(waves, flux, strict=True):
             good = np.isfinite(counts)
             level, defined = running_continuum(np.where(good, counts, 0.0), good, counts.size / 8)
-            parts.append((wave, counts / level, np.where(defined, level, 0.0), ~defined | (level < 0.1 * level.max())))  # counts weigh the overlaps
+            faint = ~defined | (level < 0.1 * level.max())
+            parts.append((wave, counts / level, np.where(defined, level, 0.0), faint))  # counts weigh the overlaps
         wavelength, values, _, mask = join_orders(parts)
         unit = "relative"
     name = str(head.card(header, "OBJECT", "OBJNAME") or stem(source)).strip()

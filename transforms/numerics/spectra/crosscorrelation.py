@@ -15,6 +15,7 @@ from scipy import fft
 
 MIN_SEPARATION = 5  #: Pixels from the highest peak within which no second peak is looked for.
 KEEP = 10  #: Templates that ``chi2_gain`` returns.
+_POOL = 40  #: Templates that pass the coarse ranking.
 _ANCHORS = 5  #: Lags at which the slowly varying second sum is computed; it is linear between them.
 
 
@@ -119,14 +120,14 @@ def chi2_gain(
     amplitude : ndarray of float64, same shape
         Best amplitude of the template.
     """
-    lag, n = bank.max_lag, signal.size
+    lag = bank.max_lag
     data = fft.rfft((weight * signal).astype(np.float32), bank.size)
     turned = fft.irfft(data * bank.spectrum, bank.size, axis=1)  # turned[:, k] = sum_x data[x] basis[x - k]
     first = turned[:, np.arange(-2 * lag, 1)]  # template pixel x + lag - s stands under data pixel x
     top = bank.coefficients @ np.ascontiguousarray(first)
     anchors = np.linspace(-lag, lag, _ANCHORS).round().astype(int)
     coarse, _ = _gain(top, _between(bank.squares @ _shifted(weight, anchors, lag), anchors, lag))
-    which = np.argsort(-coarse.max(axis=1), kind="stable")[: 2 * keep]
+    which = np.argsort(-coarse.max(axis=1), kind="stable")[: max(4 * keep, _POOL)]
     bottom = bank.squares[which] @ _shifted(weight, np.arange(-lag, lag + 1), lag)
     gain, amplitude = _gain(top[which].astype(np.float64), bottom.astype(np.float64))
     order = np.argsort(-gain.max(axis=1), kind="stable")[:keep]
