@@ -26,6 +26,8 @@ def quiet_libraries(log: Path | None) -> Iterator[None]:
     None
         While it lasts.
     """
+    import astropy  # noqa: F401 - it must make its own logger, or its import fails later
+
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     handler: logging.Handler = logging.NullHandler()

@@ -25,7 +25,10 @@ def verify(options: Namespace) -> int:
     """
     from pipeline.verify import verify as check
 
-    faults = check(options.catalog)
+    try:
+        faults = check(options.catalog)
+    except OSError as error:
+        return fail(str(error), EXIT_USAGE)
     if faults:
         show_table(options, f"{len(faults)} faults", ("what", "where", "sentence"), [tuple(f) for f in faults])
         return fail(f"{options.catalog}: {len(faults)} faults", EXIT_FOUND)
@@ -52,7 +55,10 @@ def rejects(options: Namespace) -> int:
     """
     from pipeline.ledger import Ledger
 
-    rows = [r for r in Ledger(options.catalog).rejects() if options.night in (None, r["night"])]
+    ledger = Ledger(options.catalog)
+    if not ledger.runs():
+        return fail(f"{options.catalog!r} is no catalog: no run was committed to it", EXIT_USAGE)
+    rows = ledger.rejects(options.night)
     if options.all:
         header = ("night", "source", "hdu", "row", "stage", "error", "reason")
         show_table(options, f"{len(rows)} rejects", header, [[r[name] for name in header] for r in rows])

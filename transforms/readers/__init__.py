@@ -7,6 +7,7 @@ from functools import cache
 
 from transforms.attempt import NoReader, Unreadable
 from transforms.readers.format import Entry, Format, Source
+from transforms.records import Image
 
 #: Modules that define ``FORMATS``, the most special first.
 MODULES = (
@@ -64,11 +65,20 @@ def identify(source: Source) -> Format:
         _ = source.hdus  # a damaged header is a clear error of its own, not "no reader"
     for item in formats().values():
         try:
-            if item.sniff(source):
-                return item
+            claimed = item.sniff(source)
         except Exception:  # noqa: BLE001, S112 - a sniff that stumbles over an odd file has answered no
             continue
+        if claimed:
+            if source.is_fits and item.record is not Image:  # an image can be whole in the extensions before the cut
+                _check_whole(source)
+            return item
     raise NoReader(f"{source.file.source}: {_summary(source)}, which no reader takes")
+
+
+def _check_whole(source: Source) -> None:
+    missing = source.missing_bytes()
+    if missing:
+        raise Unreadable(f"{source.file.source} is cut off: {missing} bytes that its headers announce are missing")
 
 
 def _summary(source: Source) -> str:

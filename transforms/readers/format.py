@@ -188,6 +188,27 @@ class Source:
                 raise Unreadable(f"not readable as FITS: {self.file.source}: {error}") from error
         return self._fits
 
+    def missing_bytes(self) -> int:
+        """How many bytes the FITS headers announce beyond the end of the file.
+
+        Returns
+        -------
+        int
+            0 for a file that is whole; the padding of the last block does not count.
+        """
+        if self.packing:
+            size = len(self.content)
+        elif self.local is not None:
+            size = os.path.getsize(self.local)
+        else:
+            size = self.file.size
+        ends = [0]
+        for hdu in self.hdus:
+            place = hdu.fileinfo()
+            if place:
+                ends.append(place["datLoc"] + (hdu.size if place["datSpan"] else 0))
+        return max(0, max(ends) - size)
+
     def sibling(self, name: str) -> str | None:
         """Find a file beside this one.
 
