@@ -47,7 +47,7 @@ def write_field(folder: Path, name: str, field: Mapping[str, Any], layout: str =
     if layout == "compressed":
         planes = [
             fits.CompImageHDU(field["flux"], header, name="SCI", compression_type="RICE_1", quantize_level=16),
-            fits.CompImageHDU(field["weight"], name="WHT", compression_type="GZIP_2", quantize_level=0),
+            fits.ImageHDU(field["weight"], name="WHT"),  # lossless needs gzip, which writes the hour into its bytes
             fits.CompImageHDU((field["mask"] > 0).astype(np.int16), name="MASK", compression_type="PLIO_1"),
         ]
         return [_write(folder / f"{name}.fits.fz", [fits.PrimaryHDU(), *planes])]
