@@ -70,9 +70,9 @@ def survey(pipeline: beam.Pipeline, plan: Plan) -> None:
     """
     records = tuple({model.record for model in plan.models})
     constants = {"night": plan.night, "package_version": plan.version}
-    files = pipeline | "Files" >> beam.Create(list(plan.files))
+    files = pipeline | "Files" >> beam.Create(list(plan.files)).with_output_types(FileRef)
     ingested = files | "Ingest" >> Ingest(plan.reader_options, records)
-    again = pipeline | "Items" >> beam.Create(list(plan.items))
+    again = pipeline | "Items" >> beam.Create(list(plan.items)).with_output_types(Item)
     items = (ingested.items, again) | "AllItems" >> beam.Flatten()
     inferred = items | "Infer" >> Infer(
         tuple(model.loader for model in plan.models),

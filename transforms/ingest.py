@@ -144,6 +144,5 @@ class Ingest(beam.PTransform):
             ``items`` (main) and ``rejects``.
         """
         spread = files | "SpreadFiles" >> beam.Reshuffle()
-        return spread | "Identify" >> beam.ParDo(IngestFn(self.options, self.records)).with_outputs(
-            REJECTS, main="items"
-        )
+        step = beam.ParDo(IngestFn(self.options, self.records)).with_output_types(Item)
+        return spread | "Identify" >> step.with_outputs(REJECTS, main="items")
