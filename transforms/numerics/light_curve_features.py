@@ -185,7 +185,7 @@ def outburst(time: np.ndarray, signal: np.ndarray, error: np.ndarray) -> dict[st
     level = float(np.percentile(signal, 20))
     above = signal - level
     smooth = np.sort(above)[-min(3, above.size)]
-    half = np.flatnonzero(above > 0.5 * smooth)
+    half = np.flatnonzero(above >= 0.5 * smooth)
     peak = int(above.argmax())
     faint = above[above <= np.median(above)]
     quiet = max(float(np.std(faint)) if faint.size else 0.0, float(np.median(error)), 1e-12)

@@ -162,6 +162,7 @@ def search(merged: Merged, n_epoch: int, shortest: float = 0.04, longest: float 
     order = np.argsort(-score, kind="stable")
     best = float(trial[order[0]])
     best, gain = _double(thinned, best, n_harmonic, low)
+    best = _refined(thinned, best, n_harmonic)
     distinct = [i for i in order if abs(trial[i] - best) > 1.5 / merged.span][:2]
     fit = fit_harmonics(thinned, np.array([best]), n_harmonic)
     near = int(np.argmin(np.abs(frequency - best)))
@@ -222,6 +223,21 @@ def _double(merged: Merged, best: float, n_harmonic: int, low: float) -> tuple[f
     half, at_half = chi2(best / 2)
     gain = half / max(single, 1e-12)
     return (at_half, gain) if gain < DOUBLE_GAIN**2 else (at_single, gain)
+
+
+def _refined(merged: Merged, frequency: float, n_harmonic: int) -> float:
+    """Top of the peak: two finer grids and a parabola through the best three points."""
+    for half_width in (0.12, 0.012):
+        grid = frequency + np.linspace(-half_width, half_width, 9) / merged.span
+        chi2 = fit_harmonics(merged, grid, n_harmonic).chi2
+        lowest = int(chi2.argmin())
+        frequency = float(grid[lowest])
+    if 0 < lowest < grid.size - 1:
+        before, here, after = chi2[lowest - 1 : lowest + 2]
+        bend = before - 2 * here + after
+        if bend > 0:
+            frequency += float(0.5 * (before - after) / bend * (grid[1] - grid[0]))
+    return frequency
 
 
 def _error(merged: Merged, frequency: float, fit: HarmonicFit) -> float:

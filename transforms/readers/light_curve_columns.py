@@ -34,6 +34,7 @@ _OFFSETS = {
 }  # fmt: skip
 _SCALES = {"bjd": "tdb", "btjd": "tdb", "bkjd": "tdb", "bmjd": "tdb", "tcb": "tcb", "tai": "tai"}
 SYSTEMS = tuple(_OFFSETS)
+_JANSKY = {"Jy": 1e9, "mJy": 1e6, "uJy": 1e3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,31 @@ def known(names: Sequence[str]) -> Layout | None:
         quality=find("quality"),
         system=system_of(time),
     )
+
+
+def flux_unit(name: str, unit: str) -> tuple[str, float]:
+    """Unit that a flux is kept in.
+
+    Parameters
+    ----------
+    name, unit : str
+        Of the column; LSST's ``psfFlux`` and SNANA's ``FLUXCAL`` are calibrated by definition.
+
+    Returns
+    -------
+    unit : str
+        ``"nJy"``, the file's own unit, or empty for a relative flux.
+    factor : float
+        That the column is multiplied by.
+    """
+    plain, lower = unit.strip(), name.lower()
+    if (lower in ("psfflux", "flux_nanojansky") and plain in ("", "nJy")) or plain == "nJy":
+        return "nJy", 1.0
+    if lower == "fluxcal" and not plain:
+        return "nJy", 10 ** (-0.4 * (27.5 - 31.4))
+    if plain in _JANSKY:
+        return "nJy", _JANSKY[plain]
+    return (plain, 1.0) if "/" in plain else ("", 1.0)
 
 
 def system_of(name: str, unit: str = "") -> str:

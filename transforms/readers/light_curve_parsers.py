@@ -171,9 +171,11 @@ def read_bytes(source: Source, kind: str) -> Table:
     """
     if kind == "parquet":
         try:
-            return Table(pyarrow.parquet.read_table(source.stream()))
+            arrow = pyarrow.parquet.read_table(source.stream())
         except (pa.ArrowInvalid, OSError) as error:
             raise Unreadable(f"not readable as Parquet: {source.file.source}: {error}") from error
+        units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in arrow.schema}
+        return Table(arrow, units)
     if kind in ("ecsv", "votable"):
         return _from_astropy(source, kind)
     return _from_csv(source)
@@ -187,6 +189,8 @@ def _from_csv(source: Source) -> Table:
         lines, delimiter = [",".join(line.split()) for line in lines], ","
     if lines and all(line.rstrip().endswith(delimiter) for line in lines) and names[-1]:
         lines = [line.rstrip()[:-1] for line in lines]
+    if not lines:
+        return Table(pa.table({name: pa.array([], pa.float64()) for name in names}))
     body = "\n".join([delimiter.join(f'"{name}"' for name in names), *lines])
     try:
         return Table(

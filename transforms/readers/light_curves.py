@@ -116,26 +116,22 @@ def _load_rows(source: Source, table: Table, item: Item, row: int, rows: Any, na
         raise Unusable(f"{source.file.source}: no columns of time and brightness among {', '.join(table.names)}")
     band = table.strings(layout.band, rows) if layout.band else None
     time = table.numbers(layout.time, rows)
-    unit = table.units.get(layout.value, "")
+    unit, factor = columns.flux_unit(layout.value, table.units.get(layout.value, ""))
+    factor = 1.0 if layout.magnitudes else factor
     return make_light_curve(
         Columns(
             time=time,
-            value=table.numbers(layout.value, rows),
-            error=table.numbers(layout.error, rows) if layout.error else None,
+            value=table.numbers(layout.value, rows) * factor,
+            error=table.numbers(layout.error, rows) * factor if layout.error else None,
             band=band if band is not None else np.full(time.size, str(table.meta.get("band", ""))),
             bad=table.numbers(layout.quality, rows) != 0 if layout.quality else None,
             magnitudes=layout.magnitudes,
-            unit=_flux_unit(unit),
+            unit="" if layout.magnitudes else unit,
             system=layout.system or columns.system_of(layout.time, table.units.get(layout.time, "")),
             coarse=table.single_precision(layout.time),
             identity=_identity(source, table, layout, item, row, rows, name),
         )
     )
-
-
-def _flux_unit(unit: str) -> str:
-    plain = unit.strip()
-    return plain if plain.lower() == "njy" or "/" in plain or plain in ("Jy", "mJy", "uJy") else ""
 
 
 def _identity(
@@ -186,14 +182,16 @@ def _load_nested(source: Source, table: Table, item: Item, row: int, name: str) 
         sizes = ", ".join(f"{role} {len(cell)}" for role, cell in cells.items())
         raise Unusable(f"list columns of object {name!r} differ in length: {sizes}")
     count = len(cells["time"])
+    unit, factor = columns.flux_unit(found.value, table.units.get(found.value, ""))
+    factor = 1.0 if found.magnitudes else factor
     return make_light_curve(
         Columns(
             time=np.asarray(cells["time"], np.float64),
-            value=np.asarray(cells["value"], np.float64),
-            error=np.asarray(cells["error"], np.float64) if "error" in cells else None,
+            value=np.asarray(cells["value"], np.float64) * factor,
+            error=np.asarray(cells["error"], np.float64) * factor if "error" in cells else None,
             band=np.asarray(cells["band"]).astype(str) if "band" in cells else np.full(count, ""),
             magnitudes=found.magnitudes,
-            unit=_flux_unit(table.units.get(found.value, "")),
+            unit="" if found.magnitudes else unit,
             system=found.system,
             identity=identity,
         )
