@@ -1,13 +1,14 @@
-"""Rows to staged Parquet files: small compressed batches are grouped by table and pixel, one file comes of each group.
+"""Rows to staged Parquet files: one file for each table and pixel, and nothing visible before ``pipeline.commit``.
 
-What is grouped is bytes of a few hundred rows, so the shuffle holds the night in a compact form; no file becomes
-visible before ``pipeline.commit``.
+Rows are buffered, split by pixel and spilled to a shard in the staging folder; only references to parts of shards are
+grouped, so that the memory of a local runner, which holds a whole shuffle, does not grow with the night.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -26,15 +27,17 @@ from transforms.columns import REJECTS as REJECT_COLUMNS
 from transforms.columns import Column
 from transforms.records import Reject
 
-BUFFER_ROWS = 1000  #: Rows that one worker holds before they become a batch.
+BUFFER_ROWS = 1000  #: Rows that one worker holds before they become a shard.
+SHARDS = ".shards"
 
-Key = tuple[str, str, int]
+Key = tuple[str, str, int]  #: Table, kind, pixel.
+Part = tuple[str, int, int]  #: Shard, first byte, end.
 Tables = Mapping[str, tuple[Column, ...]]
 
 
 @cache
 def _columns(table: str) -> tuple[Column, ...]:
-    return table_columns(table)
+    return REJECT_COLUMNS if table == REJECTS else table_columns(table)
 
 
 def pack(table: pa.Table) -> bytes:
@@ -75,41 +78,51 @@ def unpack(data: bytes, schema: pa.Schema) -> pa.RecordBatch:
 
 
 class PlaceFn(beam.DoFn):
-    """Rows to packed batches by ``(table, kind, pixel)``.
+    """Rows or rejects to references of parts of shards, by ``(table, kind, pixel)``.
 
     Parameters
     ----------
+    staging : str
+        Folder of the run.
     order : int
         Of the catalog's pixels.
-    tables : mapping of str to tuple of Column, or None
-        Columns of the tables; those of the tasks where None.
+    night, version : str
+        Columns of the rejects.
+    tables : mapping of str to tuple of Column
+        Columns of tables that are no task's.
     """
 
-    def __init__(self, order: int, tables: Tables | None = None) -> None:
+    def __init__(self, staging: str, order: int, night: str, version: str, tables: Tables) -> None:
+        self.staging = staging
         self.order = order
-        self.tables = tables
+        self.constants = {"night": night, "package_version": version}
+        self.tables = dict(tables)
 
     def start_bundle(self) -> None:
         """Begin with empty buffers."""
         self._rows: dict[str, list[Mapping[str, Any]]] = {}
 
-    def process(self, row: Mapping[str, Any]) -> Iterator[tuple[Key, bytes]]:
-        """Take one row; yield batches when its buffer is full.
+    def process(self, element: Mapping[str, Any] | Reject) -> Iterator[tuple[Key, Part]]:
+        """Take one row or reject; spill its table's buffer when it is full.
 
         Parameters
         ----------
-        row : mapping
-            By column name; ``task`` names its table.
+        element : mapping or Reject
+            A row by column name, whose ``task`` names its table; or what was refused.
 
         Yields
         ------
-        tuple of Key and bytes
-            Packed batches.
+        tuple of Key and Part
+            References.
         """
-        rows = self._rows.setdefault(row["task"], [])
+        if isinstance(element, Reject):
+            table, row = REJECTS, asdict(element) | self.constants
+        else:
+            table, row = element["task"], dict(element)
+        rows = self._rows.setdefault(table, [])
         rows.append(row)
         if len(rows) >= BUFFER_ROWS:
-            yield from self._flush(row["task"])
+            yield from self._spill(table)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Empty the buffers.
@@ -117,52 +130,28 @@ class PlaceFn(beam.DoFn):
         Yields
         ------
         WindowedValue
-            Packed batches in the global window: a night has no other.
+            References in the global window: a night has no other.
         """
         for table in sorted(self._rows):
-            for pair in self._flush(table):
+            for pair in self._spill(table):
                 yield WindowedValue(pair, MIN_TIMESTAMP, (GlobalWindow(),))
 
-    def _flush(self, table: str) -> Iterator[tuple[Key, bytes]]:
-        rows = self._rows.pop(table, [])
-        if rows:
-            columns = _columns(table) if self.tables is None else self.tables[table]
-            for kind, pixel, part in place(to_table(rows, columns, table), self.order):
-                yield (table, kind, pixel), pack(part)
-
-
-class RefuseFn(beam.DoFn):
-    """Rejects to packed rows of the rejects table.
-
-    Parameters
-    ----------
-    night, version : str
-        Columns that are the same for all.
-    """
-
-    def __init__(self, night: str, version: str) -> None:
-        self.night = night
-        self.version = version
-
-    def process(self, reject: Reject) -> Iterator[tuple[Key, bytes]]:
-        """Make a row of one reject.
-
-        Parameters
-        ----------
-        reject : Reject
-            What was refused.
-
-        Yields
-        ------
-        tuple of Key and bytes
-            One packed row.
-        """
-        row = {**asdict(reject), "night": self.night, "package_version": self.version}
-        yield (REJECTS, REJECTS, -1), pack(to_table([row], REJECT_COLUMNS, REJECTS))
+    def _spill(self, name: str) -> Iterator[tuple[Key, Part]]:
+        rows = self._rows.pop(name)
+        table = to_table(rows, self.tables.get(name) or _columns(name), name)
+        split = [(REJECTS, -1, table)] if name == REJECTS else list(place(table, self.order))
+        parts = [pack(part) for _, _, part in split]
+        shard = b"".join(parts)
+        path = f"{SHARDS}/{hashlib.sha256(shard).hexdigest()}"
+        Store(self.staging).write(path, shard, durable=False)
+        end = 0
+        for (kind, pixel, _), data in zip(split, parts, strict=True):
+            start, end = end, end + len(data)
+            yield (name, kind, pixel), (path, start, end)
 
 
 class WriteFn(beam.DoFn):
-    """One group of batches to one staged file.
+    """All parts of one table, kind and pixel to one staged file.
 
     Parameters
     ----------
@@ -172,38 +161,39 @@ class WriteFn(beam.DoFn):
         The run.
     order : int
         Of the catalog's pixels.
-    tables : mapping of str to tuple of Column, or None
+    tables : mapping of str to tuple of Column
         As in ``PlaceFn``.
     """
 
-    def __init__(self, staging: str, run_id: str, order: int, tables: Tables | None = None) -> None:
+    def __init__(self, staging: str, run_id: str, order: int, tables: Tables) -> None:
         self.staging = staging
         self.run_id = run_id
         self.order = order
-        self.tables = tables
+        self.tables = dict(tables)
 
-    def process(self, group: tuple[Key, Iterable[bytes]]) -> Iterator[StagedFile]:
+    def process(self, group: tuple[Key, Iterable[Part]]) -> Iterator[StagedFile]:
         """Write the file of one group.
 
         Parameters
         ----------
-        group : tuple of Key and iterable of bytes
-            All batches of one table, kind and pixel, in any order.
+        group : tuple of Key and iterable of Part
+            In any order.
 
         Yields
         ------
         StagedFile
             What was written; nothing for an empty group, which some runners make.
         """
-        (table, kind, pixel), batches = group
-        columns = REJECT_COLUMNS if kind == REJECTS else _columns(table) if self.tables is None else self.tables[table]
+        (table, kind, pixel), parts = group
+        columns = self.tables.get(table) or _columns(table)
         schema = arrow_schema(table, columns)
-        rows = pa.Table.from_batches([unpack(data, schema) for data in batches], schema=schema)
+        store = Store(self.staging)
+        rows = pa.Table.from_batches([unpack(store.read(*part), schema) for part in parts], schema=schema)
         if not rows.num_rows:
             return
         path = data_path(table, kind, self.order, pixel, self.run_id)
         data = encode(rows, columns, table)
-        Store(self.staging).write(path, data, durable=False)  # the commit brings all of them onto the disk
+        store.write(path, data, durable=False)  # the commit brings all of them onto the disk
         yield staged_file(data, path, table, kind, pixel, rows.num_rows)
 
 
@@ -221,8 +211,8 @@ class StageTables(beam.PTransform):
         HEALPix order of the catalog's pixels.
     night, version : str
         Columns of the rejects.
-    tables : mapping of str to tuple of Column, or None
-        Columns of the tables; those of the tasks where None.
+    tables : mapping of str to tuple of Column
+        Columns of tables that are no task's.
     """
 
     staging: str
@@ -230,7 +220,7 @@ class StageTables(beam.PTransform):
     order: int
     night: str
     version: str
-    tables: Tables | None = None
+    tables: Tables = field(default_factory=dict)
 
     def expand(self, inputs: Mapping[str, beam.PCollection]) -> beam.PCollection:
         """Attach the step.
@@ -245,12 +235,14 @@ class StageTables(beam.PTransform):
         PCollection of StagedFile
             One for each file.
         """
-        pair = tuple[tuple[str, str, int], bytes]
-        rows = inputs["rows"] | "Place" >> beam.ParDo(PlaceFn(self.order, self.tables)).with_output_types(pair)
-        refused = inputs["rejects"] | "Refuse" >> beam.ParDo(RefuseFn(self.night, self.version)).with_output_types(pair)
+        pair = tuple[tuple[str, str, int], tuple[str, int, int]]
+        step = PlaceFn(self.staging, self.order, self.night, self.version, self.tables)
+        # spilled before they are flattened: a local runner holds what goes through a Flatten
+        rows = inputs["rows"] | "PlaceRows" >> beam.ParDo(step).with_output_types(pair)
+        rejects = inputs["rejects"] | "PlaceRejects" >> beam.ParDo(step).with_output_types(pair)
         return (
-            (rows, refused)
-            | "AllRows" >> beam.Flatten()
+            (rows, rejects)
+            | "AllParts" >> beam.Flatten()
             | "GroupByPixel" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(WriteFn(self.staging, self.run_id, self.order, self.tables))
         )

@@ -74,13 +74,15 @@ class Store:
         with _guard("look for", self.path(name)):
             return bool(self.fs.exists(self.path(name)))
 
-    def read(self, name: str) -> bytes:
-        """Read a whole file.
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Read a file, or a part of it.
 
         Parameters
         ----------
         name : str
             Relative path.
+        start, end : int, optional
+            Bytes, ``start <= byte < end``; the whole file where not given.
 
         Returns
         -------
@@ -93,7 +95,7 @@ class Store:
             Where it is not there.
         """
         with _guard("read", self.path(name)):
-            return bytes(self.fs.cat_file(self.path(name)))
+            return bytes(self.fs.cat_file(self.path(name), start, end))
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a whole file: readers see the old one or the new one, never a part.

@@ -169,3 +169,31 @@ def test_a_damaged_manifest_is_named(tmp_path) -> None:
     with pytest.raises(CatalogError, match=r"manifest '_runs/2026-11-24-.*json' is damaged: 'run_id'"):
         Ledger(str(tmp_path)).runs()
     assert [fault.what for fault in verify(str(tmp_path))] == ["manifest"]
+
+
+def test_a_file_that_gives_no_rows_is_done_all_the_same(tmp_path) -> None:
+    root = str(tmp_path)
+    assert run(root, [file("weight.fits")], n=0)
+    assert sources(root) == {"weight.fits": "empty v1"}
+    assert run(root, [file("weight.fits")], n=0) is None
+    assert verify(root) == []
+
+
+def test_a_night_without_positions_then_one_with_them(tmp_path) -> None:
+    root = str(tmp_path)
+    run(root, [A], ra=None)
+    assert not (tmp_path / "toy" / "toy").exists()
+    run(root, [B], night=SECOND)
+    assert (tmp_path / "toy" / "collection.properties").is_file()
+    assert verify(root) == []
+
+
+def test_a_pixel_that_loses_its_rows_leaves_the_partition_list(tmp_path) -> None:
+    root = str(tmp_path)
+    run(root, [A, B])
+    before = (tmp_path / "toy/toy/partition_info.csv").read_text()
+    run(root, [A, B], versions="v2", ra=200.0)
+    after = (tmp_path / "toy/toy/partition_info.csv").read_text()
+    assert not set(before.splitlines()[1:]) & set(after.splitlines()[1:])
+    assert len(list((tmp_path / "toy/toy/dataset/Norder=3/Dir=0").iterdir())) == len(after.splitlines()) - 1
+    assert verify(root) == []

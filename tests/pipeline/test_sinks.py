@@ -86,3 +86,14 @@ def test_ten_thousand_wide_rows_over_fifty_pixels_take_about_a_second(tmp_path) 
     staged = stage(str(tmp_path), RUN, made, columns=wide)
     assert time.process_time() - start < 3  # the figure is in docs/performance.md; this only catches a disaster
     assert sum(f.rows for f in staged if f.kind == "primary") == 10_000
+
+
+def test_what_is_grouped_is_references(tmp_path) -> None:
+    """A local runner holds the whole shuffle in memory, so no row may go through it."""
+    step = sinks.PlaceFn(str(tmp_path), 3, NIGHT, "0.1", TABLES)
+    step.start_bundle()
+    assert list(step.process(rows("a")[0])) == []
+    (pair, *_) = [value.value for value in step.finish_bundle()]
+    (table, kind, _), (shard, start, end) = pair
+    assert (table, kind, start) == ("toy", "primary", 0)
+    assert (tmp_path / shard).stat().st_size >= end
