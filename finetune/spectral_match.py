@@ -91,8 +91,8 @@ class TemplateMatch:
         half = {"template_mean": mean, "template_basis": basis, "template_scores": scores}
         return cls({name: a.astype(np.float16) for name, a in half.items()} | {"template_labels": np.float32(labels)})
 
-    def distances(self, flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean square weighted difference to every template, at the best velocity and broadening.
+    def distances(self, flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean square weighted difference to every template, at the best velocity.
 
         Parameters
         ----------
@@ -101,19 +101,36 @@ class TemplateMatch:
 
         Returns
         -------
-        chi2 : ndarray, shape (n,)
+        chi2 : ndarray, shape (len(BROADENINGS), n)
             Per good bin; infinite where there is none.
-        signal : ndarray, shape (2, N_BIN)
-            Line signal and weight of the spectrum at the best velocity.
+        signal, weight : ndarray, shape (N_BIN,)
+            Line signal of the spectrum at the best velocity, and its weight.
         """
         tries = [line_signal(*_moved(flux, ivar, step)) for step in SHIFTS]
         signal = np.concatenate([t[0] for t in tries])
         weight = np.concatenate([t[1] for t in tries])
-        scout = self.signals[1][::SCOUTS]
-        best = _mean_square(signal, weight, scout).min(1).argmin()
-        signal, weight = signal[best : best + 1], weight[best : best + 1]
-        chi2 = np.min([_mean_square(signal, weight, templates)[0] for templates in self.signals], axis=0)
-        return chi2, np.concatenate([signal, weight])
+        best = _mean_square(signal, weight, self.signals[1][::SCOUTS]).min(1).argmin()
+        one = slice(best, best + 1)
+        chi2 = np.stack([_mean_square(signal[one], weight[one], templates)[0] for templates in self.signals])
+        return chi2, signal[best], weight[best]
+
+    def nearest_signal(self, flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean line signal of the nearest templates, each at its best broadening, beside that of the spectrum.
+
+        Parameters
+        ----------
+        flux, ivar : ndarray, shape (N_PIXEL,)
+            One spectrum.
+
+        Returns
+        -------
+        template, signal, weight : ndarray, shape (N_BIN,)
+            Of the templates and of the spectrum; weight 0 where bad.
+        """
+        chi2, signal, weight = self.distances(flux, ivar)
+        order = np.argsort(chi2.min(0), kind="stable")[:NEAREST]
+        template = np.mean([self.signals[chi2[:, k].argmin()][k] for k in order], axis=0)
+        return template, signal, weight
 
     def predict(self, flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         """Labels from the nearest templates.
@@ -132,7 +149,7 @@ class TemplateMatch:
         nearest : ndarray of int, shape (NEAREST,)
             Indices of the templates, best first.
         """
-        chi2, _ = self.distances(flux, ivar)
+        chi2 = self.distances(flux, ivar)[0].min(0)
         order = np.argsort(chi2, kind="stable")[: min(NEAREST, len(chi2))]
         if not np.isfinite(chi2[order[0]]):
             return np.full(3, np.nan), float("nan"), order

@@ -10,22 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
 
-from finetune import spectral_grid as grid
 from finetune.spectral_ridge import KernelRidge, ridge_predict
+from finetune.spectral_tokens import CHANNELS, PATCH, features, wavelength_code
 
 N_LABEL = 3
-PATCH = 48  #: Bins per token.
-N_PATCH = grid.N_BIN // PATCH
-CHANNELS = 3
 LABEL_MEAN = (3.74, 3.0, -0.25)  #: log10 K, dex, dex: about the middle of MILES.
 LABEL_SCALE = (0.11, 1.1, 0.55)
-CONTINUUM_BINS = 40.0  #: Gaussian sigma of the continuum, 5,500 km/s.
 
 
 class SpectralConfig(PretrainedConfig):
@@ -78,73 +72,26 @@ class SpectralConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-def smoothing_kernel(sigma: float) -> torch.Tensor:
-    """Gaussian of unit sum, cut at three sigma.
+class RowLinear(nn.Linear):
+    """A linear layer of few outputs whose last bits do not depend on a row's place in the batch.
 
-    Parameters
-    ----------
-    sigma : float
-        In bins.
-
-    Returns
-    -------
-    Tensor, shape (1, 1, n)
-        For ``conv1d``.
+    Matrix products of three columns take another kernel for the last rows of a batch than for the first.
     """
-    half = int(3 * sigma)
-    x = torch.arange(-half, half + 1, dtype=torch.float32) / sigma
-    kernel = torch.exp(-0.5 * x**2)
-    return (kernel / kernel.sum())[None, None]
 
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Apply the layer, row by row.
 
-def features(flux: torch.Tensor, ivar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens of a batch of spectra: line signal, continuum, S/N.
+        Parameters
+        ----------
+        input : Tensor, shape (batch, in_features)
+            Features.
 
-    Parameters
-    ----------
-    flux, ivar : Tensor, shape (batch, N_PIXEL)
-        Flux of mean one and its inverse variance; 0 = bad.
-
-    Returns
-    -------
-    tokens : Tensor, shape (batch, N_PATCH, CHANNELS, PATCH)
-        ``6 (flux / continuum - 1)`` clipped at 6, log continuum less its mean, ``log10(S/N) - 1.2``; 0 where bad.
-    valid : Tensor of bool, shape (batch, N_PATCH)
-        Patches with at least a tenth of their bins good.
-    """
-    shape = (len(flux), grid.N_BIN, grid.BINNING)
-    weight = ivar.view(shape)
-    total = weight.sum(-1)
-    good = total > 0
-    binned = (flux.view(shape) * weight).sum(-1) / total.clamp_min(1e-20)
-    mask = good.float()
-    pair = torch.stack([binned * mask, mask]).reshape(-1, 1, grid.N_BIN)
-    kernel = smoothing_kernel(CONTINUUM_BINS).to(flux)
-    smooth = functional.conv1d(pair, kernel, padding=kernel.shape[-1] // 2).view(2, len(flux), grid.N_BIN)
-    continuum = (smooth[0] / smooth[1].clamp_min(1e-6)).clamp_min(0.01)
-    line = (6 * (binned / continuum - 1)).clamp(-6, 6)
-    log_continuum = torch.log(continuum)
-    log_continuum = log_continuum - (log_continuum * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)
-    noise = torch.rsqrt(total.clamp_min(1e-20))
-    sn = torch.log10((continuum / noise).clamp(0.1, 1.4 * grid.MAX_SN)) - 1.2
-    stacked = torch.stack([line, log_continuum.clamp(-4, 4), sn], 1) * mask[:, None]
-    tokens = stacked.view(len(flux), CHANNELS, N_PATCH, PATCH).transpose(1, 2)
-    return tokens, mask.view(len(flux), N_PATCH, PATCH).mean(-1) > 0.1
-
-
-def wavelength_code() -> torch.Tensor:
-    """Sines and cosines of the log wavelength of the patches' centres.
-
-    Returns
-    -------
-    Tensor, shape (N_PATCH, 32)
-        Wavelengths of the waves from the whole range down to two patches.
-    """
-    log_wave = np.log(grid.wavelengths()).reshape(N_PATCH, -1).mean(1)
-    x = (log_wave - np.log(5000.0)) / 0.35
-    frequency = np.geomspace(0.5, 15.0, 16)
-    angle = np.pi * x[:, None] * frequency
-    return torch.tensor(np.concatenate([np.sin(angle), np.cos(angle)], 1), dtype=torch.float32)
+        Returns
+        -------
+        Tensor, shape (batch, out_features)
+            Outputs.
+        """
+        return (input[:, None, :] * self.weight).sum(-1) + self.bias
 
 
 class SpectralMember(nn.Module):
@@ -185,8 +132,8 @@ class SpectralMember(nn.Module):
             add_pooling_layer=False,
         )
         self.neck = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU())
-        self.head = nn.Linear(width, N_LABEL)
-        self.error = nn.Sequential(nn.Linear(width, 64), nn.GELU(), nn.Linear(64, N_LABEL))
+        self.head = RowLinear(width, N_LABEL)
+        self.error = nn.Sequential(nn.Linear(width, 64), nn.GELU(), RowLinear(64, N_LABEL))
         self.register_buffer("code", wavelength_code(), persistent=False)
 
     def forward(

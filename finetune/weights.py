@@ -51,7 +51,7 @@ def round_weights(model: torch.nn.Module, storage: str) -> None:
         ``"fp16"`` or ``"fp32"``.
     """
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
+        for tensor in model.state_dict().values():  # not the buffers that are never stored
             tensor.copy_(stored(tensor, storage))
 
 
