@@ -90,7 +90,7 @@ def test_central_galaxy_of_a_stamp_is_measured(kind):
     if kind != "odd":  # a merger may be deblended
         assert measured["flux_kron"] == pytest.approx(40000, rel=0.12)
         assert measured["mag_kron"] == pytest.approx(31.4 - 2.5 * math.log10(40000), abs=0.15)
-    assert measured["morph_gini"] is not None
+        assert measured["morph_gini"] is not None
 
 
 def test_wide_display_stamp_is_measured_in_native_pixels():
