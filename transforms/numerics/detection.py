@@ -19,6 +19,8 @@ SEEING = 3.0  #: FWHM in pixels of the filter where the seeing is not known.
 SEEING_RANGE = (1.5, 8.0)
 PIXELS = 4_000_000  #: Pixels above the threshold that one plane may have, tried first.
 CHILDREN = 8_192  #: Deblended children of one parent, tried first.
+SUBSAMPLE = 2  #: Every second pixel is enough for the noise of the filtered plane.
+MOST_EXCESS = 3.0
 HUGE = np.float32(1e15)  #: Error of a worthless pixel: an infinite one would give NaN in sums.
 
 
@@ -61,6 +63,34 @@ def kernel(fwhm: float) -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
+def noise_excess(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, fwhm: float) -> float:
+    """Noise of the filtered plane over what white noise of this error would leave.
+
+    Parameters
+    ----------
+    flux, error, mask
+        As ``detect`` takes them.
+    fwhm : float
+        Seeing in pixels.
+
+    Returns
+    -------
+    float
+        1 for white noise; more where resampling (drizzled or warped images) has tied neighbours together. Taken from
+        the fainter half of the pixels, since sources only brighten; between 1 and ``MOST_EXCESS``.
+    """
+    from scipy import ndimage
+
+    sigma = float(np.clip(fwhm, *SEEING_RANGE)) / 2.3548
+    scaled = np.where(mask, 0, flux / error).astype(np.float32)
+    filtered = ndimage.gaussian_filter(scaled, sigma, truncate=3)[::SUBSAMPLE, ::SUBSAMPLE]
+    values = filtered[~mask[::SUBSAMPLE, ::SUBSAMPLE]]
+    if values.size < 100:
+        return 1.0
+    low, middle = np.percentile(values, [15.87, 50])
+    return float(np.clip((middle - low) * 2 * np.sqrt(np.pi) * sigma, 1, MOST_EXCESS))
+
+
 def detect(
     flux: np.ndarray,
     error: np.ndarray,
@@ -83,7 +113,7 @@ def detect(
     fwhm : float
         Seeing in pixels.
     threshold : float
-        Signal to noise of the filtered plane.
+        Signal to noise of the filtered plane; raised where the noise is correlated.
     minimum_area : int
         Connected pixels above the threshold.
 
@@ -108,6 +138,7 @@ def detect(
         "segmentation_map": True,
     }
     plane = native(flux)
+    threshold *= noise_excess(plane, error, mask, fwhm)
     # More room first, then without deblending: a crowded field must not end as an error.
     attempts = (
         (PIXELS, CHILDREN, DEBLEND_CONTRAST),

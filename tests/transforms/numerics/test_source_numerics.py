@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from transforms.numerics.background import estimate_sky, native
 from transforms.numerics.cosmic import cosmic_rays
-from transforms.numerics.detection import HUGE, detect, kernel
+from transforms.numerics.detection import HUGE, detect, kernel, noise_excess
 from transforms.numerics.photometry import Planes, photometry, windowed
 from transforms.numerics.stamps import cut, is_cut_by_edge, stamp_side
 from transforms.numerics.tiles import core_of, tiles
@@ -178,3 +178,17 @@ def test_kernel_is_a_normalised_gaussian_of_the_seeing():
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     assert weights.shape[0] % 2 == 1
     assert kernel(1e9).shape == kernel(8.0).shape
+
+
+def test_correlated_noise_raises_the_threshold_and_invents_nothing():
+    from scipy import ndimage
+
+    rng = np.random.default_rng(8)
+    white = rng.normal(0, 1, (600, 600))
+    tied = ndimage.uniform_filter(white, 3)
+    mask = np.zeros(white.shape, bool)
+    for plane, low, high in ((white, 1.0, 1.06), (tied, 1.8, 3.0)):
+        plane = (plane / plane.std()).astype(np.float32)
+        error = np.ones(plane.shape, np.float32)
+        assert low <= noise_excess(plane, error, mask, 3.0) <= high
+        assert len(detect(plane, error, mask, fwhm=3.0).objects) == 0
