@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from transforms.constants import C_KMS
 from transforms.numerics.spectra.crosscorrelation import Bank, make_bank
 
 PATH = Path(__file__).parent / "data" / "stellar_templates.safetensors"
 FIRST, STEP, N_PIXEL = 3550.0, 1e-4, 3190  #: Angstrom, dex (69 km/s), pixels: to 7400 Angstrom.
-PIXEL_KMS = 299_792.458 * (10.0**STEP - 1.0)
+PIXEL_KMS = C_KMS * (10.0**STEP - 1.0)
 CONTINUUM_SIGMA = 80.0  #: Pixels (5500 km/s), the Gaussian that made the continua.
 FWHM = 2.5  #: Angstrom (Falcon-Barroso et al. 2011, A&A 532, A95: 2.51).
 

@@ -66,6 +66,16 @@ def test_twin_gives_back_what_was_written(tmp_path, name):
         assert record.z_header is None
 
 
+def test_a_simulated_night_of_all_kinds_is_read_whole(tmp_path):
+    rows = files.lay_out(tmp_path, 2, 31)
+    truth = {(row["source"], row["row"]): row for row in rows}
+    seen = [(path.name, record) for path in sorted(tmp_path.iterdir()) for record in read(path)[1]]
+    assert {(name, record.row) for name, record in seen} == set(truth)
+    assert len(seen) == len(rows) == 16
+    for row in rows:
+        assert {"teff", "logg", "fe_h", "v_rad"} <= set(row)
+
+
 def test_air_and_unit_of_an_ecsv_are_honoured(tmp_path):
     (star,) = simulated("linear")
     files.write_ecsv(tmp_path / "a.ecsv", star)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_KMS = 299_792.458
+from transforms.constants import C_KMS
 
 
 def difference_noise(flux: np.ndarray, good: np.ndarray, block: int = 200) -> np.ndarray:
@@ -66,6 +66,6 @@ def signal_to_noise(
     """
     if not good.any():
         return None
-    pixel = _KMS * np.gradient(np.log(wavelength))
+    pixel = C_KMS * np.gradient(np.log(wavelength))
     ratio = flux[good] * np.sqrt(ivar[good].astype(np.float64) * step_kms / pixel[good])
     return float(np.median(ratio))
