@@ -63,7 +63,7 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
     except (KeyboardInterrupt, OSError):
         raise
     except Exception as error:  # the runner wraps whatever a worker raised
-        cause = error
+        cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, OSError):

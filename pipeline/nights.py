@@ -133,6 +133,7 @@ def run_night(
         if not work.inputs.files and not work.inputs.rejects:
             return NightResult(night=night, skipped=len(work.skipped), seconds=time.monotonic() - started)
         order = check_catalog(config.output, config.order, {m.task: table_columns(m.task) for m in models})
+        per_record = Counter(model.record for model in models).values()
         parts = [(f.source, f.digest) for f in work.inputs.files] + [(r.source, r.reason) for r in work.inputs.rejects]
         fields = {
             "night": night,
@@ -144,6 +145,7 @@ def run_night(
             "options": config.result_options(),
             "package_version": version(),
             "runner": config.runner,
+            "tasks_per_record": [min(per_record), max(per_record)],
             "device": sorted({model.device for model in models}),
             "inputs": list(config.inputs),
         }
@@ -204,8 +206,8 @@ def _execute(
     accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))
     rows = sum(file.rows for file in staged if file.kind in ("primary", "unplaced"))
     refused = sum(file.rows for file in staged if file.kind == "rejects")
-    per_record = Counter(model.record for model in models).values()
-    faults = check(accounts, rows, refused, tasks=(min(per_record), max(per_record)))
+    low, high = fields["tasks_per_record"]
+    faults = check(accounts, rows, refused, tasks=(low, high))
     if faults:
         raise SumsError(faults)
     return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain()}, inputs)

@@ -54,7 +54,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     str
         HTML.
     """
-    right = [bool(rows) and all(isinstance(r[i], int | float) or r[i] is None for r in rows) for i in range(len(header))]
+    right = [
+        bool(rows) and all(isinstance(r[i], int | float) or r[i] is None for r in rows) for i in range(len(header))
+    ]
     klass = ['class="n"' if flag else "" for flag in right]
     head = "".join(f"<th {k}>{html.escape(name)}</th>" for k, name in zip(klass, header, strict=True))
     body = "".join(

@@ -257,7 +257,8 @@ def by_night(inputs: Inputs, night: str | None) -> dict[str, Inputs]:
     if night is not None:
         return {night: inputs}
     groups: dict[str, tuple[list[FileRef], list[Reject]]] = {}
-    for entry in (*inputs.files, *inputs.rejects):
+    entries: tuple[FileRef | Reject, ...] = (*inputs.files, *inputs.rejects)
+    for entry in entries:
         parts = entry.url.split("/")
         dates = [index for index, part in enumerate(parts) if _DATE.match(part)]
         if not dates:

@@ -9,7 +9,6 @@ import pytest
 from pipeline.cli import build_parser, main
 
 
-
 def test_every_command_has_help_and_a_function_that_exists() -> None:
     from importlib import import_module
 

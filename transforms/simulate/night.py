@@ -55,8 +55,17 @@ class Size:
         Size
             At least one of each kind that there was.
         """
-        names = ("fields", "stamps", "spectra", "light_curves")
-        return replace(self, **{n: max(1, round(getattr(self, n) * factor)) if getattr(self, n) else 0 for n in names})
+
+        def times(n: int) -> int:
+            return max(1, round(n * factor)) if n else 0
+
+        return replace(
+            self,
+            fields=times(self.fields),
+            stamps=times(self.stamps),
+            spectra=times(self.spectra),
+            light_curves=times(self.light_curves),
+        )
 
 
 def write_night(folder: Path, seed: int = 0, size: Size | None = None) -> dict[str, int]:
