@@ -53,6 +53,7 @@ setup(
         "pyarrow>=21",
         "fsspec>=2025.3",
         "rich>=14",
+        "threadpoolctl>=3.5",
     ],
     extras_require={
         "readers": CATALOG_READERS,

@@ -17,6 +17,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.utils import shared
 from apache_beam.utils.windowed_value import WindowedValue
+from threadpoolctl import threadpool_limits
 
 from transforms.attempt import Tallies, attempt, attempt_batch, describe
 from transforms.flags import bits
@@ -296,6 +297,8 @@ class InferFn(beam.DoFn):
 
     def setup(self) -> None:
         """Load the models, once a process."""
+        # the reader thread and the model share the cores: BLAS threads of small solves would spin and slow both
+        threadpool_limits(limits=1, user_api="blas")
         self._models = self._shared.acquire(lambda: _Models(load() for load in self.loaders))
 
     def start_bundle(self) -> None:
