@@ -169,7 +169,9 @@ def answer(batch: Sequence[Ready], predictor: Predictor, tallies: Tallies) -> li
             rows.append(output)
             continue
         flags = ready.row["flags"] | int(output.get("flags") or 0)
-        rows.append({**ready.row, **output, "flags": flags, "task": predictor.task, "model_digest": predictor.digest[:16]})
+        rows.append(
+            {**ready.row, **output, "flags": flags, "task": predictor.task, "model_digest": predictor.digest[:16]}
+        )
     return rows
 
 
