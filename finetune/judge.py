@@ -72,7 +72,7 @@ def untrained_figures(trained: Trained, train: Sequence[Example], test: Sequence
     """
     task = trained.task
     kept, prepared, _ = prepare_all(task, train)
-    model = start_model(task, trained.build, kept, prepared, trained.baseline, trained.options)
+    model = start_model(task, trained.build, kept, prepared, trained.fitted, trained.options)
     judged, inputs, _ = prepare_all(task, test)
     rows = predict_rows(learned_rows(task, [model], {}, device=trained.options.device), inputs, task.batch_size)
     figures = task.metrics(rows, [example.labels for example in judged], "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections import Counter
@@ -14,6 +15,7 @@ import torch
 from transformers import set_seed
 
 from finetune.bundle import check_version, load_bundle
+from finetune.jsonfile import plain
 from finetune.network import Network, resolve_device, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
 from finetune.sampling import balance_weights
@@ -36,7 +38,9 @@ class Trained:
     models : list of transformers.PreTrainedModel
         Members, with the weights as they will be stored, on the CPU.
     baseline : Baseline
-        Fitted on the training objects.
+        Fitted on the training objects, then saved and restored: a baseline may store itself in less precision.
+    fitted : Baseline
+        As it was before, with all that only the training needs.
     build : mapping
         Options of ``Task.build``.
     calibration, rule : mapping
@@ -52,6 +56,7 @@ class Trained:
     task: Task
     models: list[Any]
     baseline: Baseline
+    fitted: Baseline
     build: Mapping[str, Any]
     calibration: Mapping[str, Any]
     rule: Mapping[str, Any]
@@ -138,12 +143,13 @@ def train_task(
         if not left:
             reason = f"; the first was refused: {rejects[0].reason}" if rejects else ""
             raise TrainingError(f"task {task.name} has no {name} objects{reason}")
-    baseline = task.baseline()
-    baseline.fit(train, prepared, seed=options.seed)
+    fitted = task.baseline()
+    fitted.fit(train, prepared, seed=options.seed)
+    baseline = as_stored(task, fitted)
     build = start_options(task, options)
     models, history = [], []
     for member in range(options.members):
-        model, losses = _train_member(task, build, (train, prepared), (validation, held), baseline, options, member)
+        model, losses = _train_member(task, build, (train, prepared), (validation, held), fitted, options, member)
         models.append(model)
         history.append(losses)
     calibration, rule = fit_on_validation(task, models, baseline, validation, held, options.device)
@@ -154,9 +160,30 @@ def train_task(
         "origins": dict(sorted(Counter(e.origin for e in train).items())),
     }
     return Trained(
-        task=task, models=[m.cpu() for m in models], baseline=baseline, build=build, calibration=calibration, rule=rule,
-        options=options, history=history, counts=counts,
+        task=task, models=[m.cpu() for m in models], baseline=baseline, fitted=fitted, build=build,
+        calibration=calibration, rule=rule, options=options, history=history, counts=counts,
     )  # fmt: skip
+
+
+def as_stored(task: Task, fitted: Baseline) -> Baseline:
+    """Give a baseline the state that it will have when it is read back.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    fitted : Baseline
+        Left as it is.
+
+    Returns
+    -------
+    Baseline
+        A new one, restored from the state of ``fitted`` by way of JSON.
+    """
+    arrays, meta = fitted.state()
+    baseline = task.baseline()
+    baseline.restore({k: v.copy() for k, v in arrays.items()}, json.loads(json.dumps(plain(meta))))
+    return baseline
 
 
 def start_options(task: Task, options: TrainingOptions) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def test_loading_leaves_the_seed_of_others_alone(bundle: Bundle) -> None:
 
 
 def test_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no bundle: it has no bundle.json"):
+    with pytest.raises(BundleError, match=r"is no bundle: it has no bundle\.json"):
         load_bundle(tmp_path)
     with pytest.raises(BundleError, match="no model ships for the task 'astrology'"):
         bundled("astrology")
@@ -191,7 +191,7 @@ def test_json_is_strict(trained: Trained, tmp_path: Path) -> None:
     assert plain(value) == {"a": 0.5, "b": [0, 1], "c": [True, ["d"]], "3": None}
     with pytest.raises(ValueError, match=r"x.json: a value has no JSON form"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
+    info = Info(task="toy", task_version=1, package_version="0", rule={"f": object()})
     with pytest.raises(ValueError, match="no JSON form"):
-        info = Info(task="toy", task_version=1, package_version="0", rule={"f": object()})
         save_bundle(tmp_path / "b", info=info, models=trained.models, baseline=trained.baseline)
     assert list(tmp_path.iterdir()) == []

@@ -235,8 +235,8 @@ def test_all_faults_of_the_options_are_told_at_once() -> None:
     for sentence in (
         "options has an unknown section 'width'", "unknown training option 'colour'", "steps -1 is not a whole number",
         "batch_size True", "learning_rate 'fast' is not a number", "ema 1.0", "schedule 'step' is not one of cosine",
-        "storage 'int8'", "device 'gpu'", "'(' is not a regular expression", "lr_factors: -1", "resume needs checkpoints",
-        "members 99 is not a whole number from 1 to 16",
+        "storage 'int8'", "device 'gpu'", "'(' is not a regular expression", "lr_factors: -1",
+        "resume needs checkpoints", "members 99 is not a whole number from 1 to 16",
     ):  # fmt: skip
         assert sentence in text
     assert len(caught.value.faults) == 13
