@@ -40,8 +40,10 @@ def throughput(folder: Path, n: int, rounds: int) -> list[str]:
     """Objects a second of the three routes, and ours over the others."""
     from benchmarks.routes import ROUTES, timed
 
-    lines = ["| task | n | ours, objects/s | over the bare stages | over the DataLoader script | CPU s: ours, bare, script |",
-             "|---|---:|---:|---:|---:|---|"]  # fmt: skip
+    lines = [
+        "| task | n | ours, objects/s | over the bare stages | over the script | CPU s: ours, bare, script |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
     for task in KINDS:
         night = make_night(folder / task, task, n)
         times: dict[str, list[tuple[float, float, int]]] = {route: [] for route in ROUTES}
@@ -80,8 +82,9 @@ def watched(command: list[str]) -> tuple[float, float]:
 
 def run_command(night: Path, output: Path, task: str) -> list[str]:
     shutil.rmtree(output, ignore_errors=True)
-    return [str(Path(sys.executable).parent / "nightcat"), "run", "--quiet", "--input", str(night), "--output", str(output),
-            "--night", NIGHT, "--tasks", task]  # fmt: skip
+    command = str(Path(sys.executable).parent / "nightcat")
+    places = ["--input", str(night), "--output", str(output)]
+    return [command, "run", "--quiet", *places, "--night", NIGHT, "--tasks", task]
 
 
 def memory(folder: Path, sizes: list[int], task: str) -> list[str]:

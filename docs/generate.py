@@ -32,7 +32,11 @@ def flags_page() -> str:
 def schema_page() -> str:
     from pipeline.tables import describe_table, table_names
 
-    lines = [NOTE, "# Catalog schema\n", "Null means not measured; every unit and UCD stands in the Parquet footer too.\n"]
+    lines = [
+        NOTE,
+        "# Catalog schema\n",
+        "Null means not measured; every unit and UCD stands in the Parquet footer too.\n",
+    ]
     for name in table_names():
         about = describe_table(name)
         lines += [f"## `{name}`\n", f"{about['description']}\n"]
@@ -47,19 +51,28 @@ def schema_page() -> str:
     return "\n".join(lines)
 
 
-def formats_table() -> str:
+def formats_page() -> str:
     from transforms.readers import formats
 
-    lines = ["| format | becomes | what it is |", "|---|---|---|"]
+    lines = [
+        NOTE,
+        "# Formats\n",
+        "The kind of a file is found from its content; the first format that claims it owns it.\n",
+    ]
+    lines += ["| format | becomes | what it is |", "|---|---|---|"]
     lines += [f"| `{f.name}` | {f.record.__name__} | {f.description} |" for f in formats().values()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + (HERE / "parts" / "formats.md").read_text(encoding="utf-8")
 
 
 def commands_page() -> str:
     from pipeline.cli import build_parser
 
     parser = build_parser()
-    lines = [NOTE, "# Commands\n", "Exit codes: 0 done; 1 rejects under `--strict`, or faults found by `verify`; 2 wrong options;"]
+    lines = [
+        NOTE,
+        "# Commands\n",
+        "Exit codes: 0 done; 1 rejects under `--strict`, or faults found by `verify`; 2 wrong options;",
+    ]
     lines += ["3 sums do not close; 4 the output cannot be written; 5 the engine failed; 130 interrupted.\n"]
     actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for name, command in actions.choices.items():
@@ -71,7 +84,7 @@ def commands_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"flags.md": flags_page, "schema.md": schema_page, "commands.md": commands_page}
+PAGES = {"formats.md": formats_page, "flags.md": flags_page, "schema.md": schema_page, "commands.md": commands_page}
 
 
 def main() -> None:
