@@ -43,10 +43,9 @@ def schema_page() -> str:
         if about["reference"]:
             lines.append(f"Method: {about['reference']}\n")
         lines += ["| column | type | unit | UCD | null | meaning |", "|---|---|---|---|---|---|"]
-        lines += [
-            f"| `{c['name']}` | {c['type']} | {c['unit']} | {c['ucd']} | {'yes' if c['nullable'] else 'never'} | {c['description']} |"
-            for c in about["columns"]
-        ]
+        for c in about["columns"]:
+            null = "yes" if c["nullable"] else "never"
+            lines.append(f"| `{c['name']}` | {c['type']} | {c['unit']} | {c['ucd']} | {null} | {c['description']} |")
         lines.append("")
     return "\n".join(lines)
 
