@@ -59,6 +59,8 @@ class Stamps:
         Labels.
     label : ndarray of str, shape (n,)
         The set's own label.
+    unit : ndarray of str, shape (n,)
+        ``"display"`` or ``"adu"``.
     """
 
     name: str
@@ -69,11 +71,12 @@ class Stamps:
     known: np.ndarray
     likelihood: np.ndarray
     label: np.ndarray
+    unit: np.ndarray
 
     def take(self, index: np.ndarray) -> Stamps:
         """Some of the objects."""
         arrays = [getattr(self, n)[index] for n in ("source", "lower", "pooled", "numbers", "known", "likelihood")]
-        return Stamps(self.name, *arrays, self.label[index])
+        return Stamps(self.name, *arrays, self.label[index], self.unit[index])
 
     def prepared(self, copies: int | None = None) -> list[Prepared]:
         """Inputs of the model, with activations in place of views."""
@@ -140,24 +143,29 @@ def real(name: str, data: Path, cache: Path) -> tuple[Stamps, str]:
     source = np.array([s for s, _ in files])
     label = np.array([s.split("/")[1] for s, _ in files])
     likelihood = np.stack([parse_label(LABELS[f"{name}/{v}"], CLASSES) for v in label])
-    return Stamps(name=name, source=source, likelihood=likelihood, label=label, **arrays), sha
+    return Stamps(
+        name=name, source=source, likelihood=likelihood, label=label, unit=np.full(len(files), "display"), **arrays
+    ), sha
+
+
+def simulator_digest(n: int, seed: int, display: float = 0.55) -> str:
+    """SHA-256 of the simulator's code and what it was asked for."""
+    import transforms.simulate as package
+
+    folder, names = Path(package.__file__).parent, ("canvas", "galaxies", "galaxy_shapes", "star_shapes")
+    code = b"".join((folder / f"{name}.py").read_bytes() for name in names)
+    return hashlib.sha256(code + f"{n} {seed} {display} {_recipe()}".encode()).hexdigest()
 
 
 def simulated(n: int, seed: int, cache: Path, display: float = 0.55) -> Stamps:
     """Simulated stamps; the digest of the simulator's code is in the name of the cached file."""
-    import transforms.simulate as package
-
-    code = b"".join(
-        (Path(package.__file__).parent / f"{m}.py").read_bytes()
-        for m in ("canvas", "galaxies", "galaxy_shapes", "star_shapes")
-    )
-    key = hashlib.sha256(code + f"{n} {seed} {display} {_recipe()}".encode()).hexdigest()[:16]
-    path = cache / f"sim-{key}.npz"
+    path = cache / f"sim-{simulator_digest(n, seed, display)[:16]}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         made = list(simulate_galaxies(n, seed, display=display))
         arrays = _build([lambda c=c: c for c, _ in made], 1)
-        np.savez(path, **arrays, label=np.array([t["morphology_class"] for _, t in made]))
+        extra = {"label": [t["morphology_class"] for _, t in made], "unit": [c.unit for c, _ in made]}
+        np.savez(path, **arrays, **{k: np.array(v) for k, v in extra.items()})
     arrays = dict(np.load(path))
     label = arrays.pop("label")
     return Stamps(

@@ -29,10 +29,20 @@ from finetune.tasks.galaxy_morphology import CLASSES, DIHEDRALS, TASK, build
 from finetune.trainer import SurveyTrainer
 from finetune.training_options import make_options
 from finetune.weights import round_weights
+from transforms.morphology import NUMBERS, SCALING
 
 FOLDS = 5
 #: Chance of an object of each set in training, all together 1.
 SHARES = {"gz2": 0.40, "gng": 0.15, "sim": 0.45}
+QUESTIONS = {"gz2": "Odd spiral or the rest (Galaxy Zoo 2)", "gng": "Star or artifact, or galaxy"}
+KINDS = {
+    "morphology_gbm": "morphology numbers, boosted trees",
+    "frozen_lr": "frozen image features, logistic regression",
+    "bar": "bar: mean of these two, trained for this question",
+    "baseline5": "five-class baseline of the bundle",
+    "network": "fine-tuned five-class network",
+    "mixture": "two thirds network, one third bar",
+}
 POSITIVE = {"gz2": "spirals", "gng": "nongalaxy"}
 
 
@@ -55,16 +65,22 @@ def joined(parts: list[Stamps]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return arrays, np.concatenate([np.full(len(p.source), SHARES[p.name] / len(p.source)) for p in parts])
 
 
-def fine_tune(parts: list[Stamps], steps: int, seed: int) -> tuple[MorphologyModel, dict[str, float]]:
-    """Both steps of the recipe on cached activations."""
+def head_alone(parts: list[Stamps], seed: int) -> MorphologyModel:
+    """First step of the recipe: the image stages as they were pretrained, the head trained."""
     torch.manual_seed(seed)
-    start = time.process_time()
     model = build(dihedrals=DIHEDRALS)
     arrays, chance = joined(parts)
     train_head(model, arrays["pooled"], arrays["numbers"], arrays["known"], arrays["likelihood"], chance)
+    return model
+
+
+def fine_tune(parts: list[Stamps], steps: int, seed: int) -> tuple[MorphologyModel, dict[str, float]]:
+    """Both steps of the recipe on cached activations."""
+    start = time.process_time()
+    model = head_alone(parts, seed)
     head = time.process_time() - start
-    copies = arrays["pooled"].shape[1]
-    pairs = []
+    copies, pairs = max(p.pooled.shape[1] for p in parts), []
+    chance = np.concatenate([np.full(len(p.source), SHARES[p.name] / len(p.source)) for p in parts])
     for part in parts:
         order = np.resize(np.arange(part.lower.shape[1]), copies)
         for one, likelihood in zip(part.prepared(), part.likelihood, strict=True):
@@ -122,6 +138,29 @@ def binary_bar(train: Stamps, test: Stamps, seed: int) -> dict[str, np.ndarray]:
     return {"frozen_lr": image, "morphology_gbm": shape, "bar": (image + shape) / 2}
 
 
+def domain_auc(sim: Stamps, other: Stamps) -> dict[str, float]:
+    """How well simulated display stamps of galaxies can be told from real ones; 0.5 would be perfect."""
+    import lightgbm
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_predict
+
+    sim = sim.take(np.flatnonzero((sim.unit == "display") & (sim.label != "star_or_artifact"))[:400])
+    other = other.take(np.random.default_rng(0).permutation(len(other.source))[:400])
+    truth = np.r_[np.zeros(len(sim.source)), np.ones(len(other.source))]
+    numbers, known = (np.concatenate([getattr(s, n) for s in (sim, other)]) for n in ("numbers", "known"))
+    scaled = [i for i, n in enumerate(NUMBERS) if n in SCALING]  # sizes in pixels differ by the enlargement alone
+    numbers = np.where(known > 0, numbers, np.nan)
+    numbers[:, scaled] = np.nan
+    trees = lightgbm.LGBMClassifier(n_estimators=150, num_leaves=15, verbose=-1, n_jobs=1, random_state=0)
+    lr = make_pipeline(StandardScaler(), LogisticRegression(C=0.001, max_iter=500))
+    first = np.concatenate([s.pooled[:, 0].astype(np.float32).reshape(len(s.source), -1) for s in (sim, other)])
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    return {
+        name: float(roc_auc_score(truth, cross_val_predict(model, x, truth, cv=folds, method="predict_proba")[:, 1]))
+        for name, model, x in (("morphology numbers", trees, numbers), ("frozen image features", lr, first))
+    }
+
+
 def score(probability: np.ndarray, name: str) -> np.ndarray:
     """Probability of a set's own positive label, from our five classes."""
     likelihood = parse_label(LABELS[f"{name}/{POSITIVE[name]}"], CLASSES)
@@ -159,27 +198,27 @@ def interval(values: np.ndarray, seed: int = 0) -> str:
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
-def report(results: dict) -> None:
-    """Print what the folds gave."""
+def report(results: dict) -> list[str]:
+    """What the folds gave, as Markdown: one table for each set and seed."""
     from sklearn.metrics import f1_score, roc_auc_score
 
-    for name in ("gz2", "gng"):
-        seeds = sorted({key.split("/")[1] for key in results})
-        for seed in seeds:
+    lines: list[str] = []
+    for name, question in QUESTIONS.items():
+        for seed in sorted({key.split("/")[1] for key in results}):
             done = [results[k]["sets"][name] for k in sorted(results) if k.split("/")[1] == seed]
-            truth = np.concatenate([d["truth"] for d in done])
-            right = {}
-            print(f"\n{name}, seed {seed}, {len(done)} of {FOLDS} folds, n {len(truth)}")
-            for kind in ("morphology_gbm", "frozen_lr", "bar", "baseline5", "network", "mixture"):
-                p = np.concatenate([d[kind] for d in done])
-                right[kind] = ((p > 0.5) == truth).astype(float)
+            truth = np.concatenate([d["truth"] for d in done]).astype(bool)
+            answers = {kind: np.concatenate([d[kind] for d in done]) for kind in KINDS}
+            right = {kind: ((p > 0.5) == truth).astype(float) for kind, p in answers.items()}
+            lines += ["", f"{question}, {len(done)} of {FOLDS} folds, n {len(truth)}, seed {seed}", ""]
+            lines += ["| answer | accuracy | minus bar, paired | macro-F1 | recalls | AUC | ECE |", "|---" * 7 + "|"]
+            for kind, p in answers.items():
                 ece = reliability(np.maximum(p, 1 - p), (p > 0.5).astype(int), truth.astype(int))["ece"]
                 f1 = f1_score(truth, p > 0.5, average="macro")
                 recalls = f"{np.mean(p[~truth] <= 0.5):.2f} {np.mean(p[truth] > 0.5):.2f}"
-                auc = roc_auc_score(truth, p)
-                print(f"  {kind:15s} {interval(right[kind])} F1 {f1:.3f} recalls {recalls} AUC {auc:.3f} ECE {ece:.3f}")
-            for kind in ("network", "mixture"):
-                print(f"  {kind} minus bar {interval(right[kind] - right['bar'])}")
+                minus = "" if kind == "bar" else interval(right[kind] - right["bar"])
+                figures = f"{f1:.3f} | {recalls} | {roc_auc_score(truth, p):.3f} | {ece:.3f}"
+                lines.append(f"| {KINDS[kind]} | {interval(right[kind])} | {minus} | {figures} |")
+    return lines
 
 
 def main() -> None:
@@ -207,7 +246,7 @@ def main() -> None:
             results[key] = run_fold(k, sets, args.steps, seed)
             args.out.write_text(json.dumps(results))
             print(key, results[key]["cost"], flush=True)
-    report(results)
+    print("\n".join(report(results)))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,25 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.morphology_data import CONTRADICTORY, SHARED, Stamps, real, simulated
-from benchmarks.morphology_folds import SHARES, coloured, fine_tune, fit_baseline, fold_of, outputs
+from benchmarks.morphology_data import CONTRADICTORY, SHARED, Stamps, real, simulated, simulator_digest
+from benchmarks.morphology_folds import (
+    SHARES,
+    coloured,
+    domain_auc,
+    fine_tune,
+    fit_baseline,
+    fold_of,
+    head_alone,
+    outputs,
+)
 from finetune.bundle import Info, save_bundle
 from finetune.evaluate import evaluate
 from finetune.partial_labels import exact_class
@@ -103,6 +112,7 @@ def main() -> None:
     for name in ("gz2", "gng"):
         sets[name], digests[name] = real(name, args.data, args.cache)
     sim = simulated(args.sims, 1, args.cache)
+    digests["simulated"] = simulator_digest(args.sims, 1)
     held = {n: fold_of(s, seed=7) == 0 for n, s in sets.items()}
     held_sim = np.arange(args.sims) % 8 == 0
     train = [s.take(np.flatnonzero(~held[n])) for n, s in sets.items()] + [sim.take(np.flatnonzero(~held_sim))]
@@ -122,22 +132,32 @@ def main() -> None:
     rule = TASK.fit_rule([r for a, _ in pairs for r in a], [r for _, b in pairs for r in b], labels)
     print("temperature", calibration["temperature"], "rule", rule, flush=True)
 
+    before = head_alone(train, args.seed)
+
     def judged(parts: list[Stamps]) -> dict:
-        rows, examples = [], []
+        rows, examples, start = [], [], []
         for part in parts:
             rows += combined(*rows_of(model, baseline, part, calibration, rule), rule)
+            start += TASK.decode(outputs(before, part), part.prepared(1), {})
             examples += examples_of(part)
-        return evaluate(TASK, rows, examples, draws=500)
+        report = evaluate(TASK, rows, examples, draws=500)
+        # The head is trained already, the image stages are not: what fine-tuning them adds.
+        report["untrained"] = TASK.metrics(start, [e.labels for e in examples], "")
+        return report
 
     metrics = judged(test)
     info = Info(
         task=TASK.name,
         task_version=TASK.version,
         package_version=version("nightcat"),
-        created_by="python -m benchmarks.morphology_train " + " ".join(a for a in sys.argv[1:] if "/" not in a),
+        created_by="python -m benchmarks.morphology_train --data DATA --cache CACHE --out finetune/bundles/"
+        f"galaxy_morphology --sims {args.sims} --steps {args.steps} --seed {args.seed}",
         seed=args.seed,
         data={
-            "fingerprint": digests,
+            "fingerprint": hashlib.sha256(
+                "".join(f"{k} {v}\n" for k, v in sorted(digests.items())).encode()
+            ).hexdigest(),
+            "files": digests,
             "train": int(sum(len(s.source) for s in train)),
             "validation": int(sum(len(s.source) for s in validation)),
             "origins": {s.name: len(s.source) for s in train},
@@ -165,7 +185,13 @@ def main() -> None:
         print("gz1", answer, {k: np.round(v, 3).tolist() for k, v in transfer["metrics"][answer].items()}, flush=True)
     print("gz1 differences", {k: v.get("accuracy") for k, v in transfer["differences"].items()})
     if args.report:
-        content = {"held_out": metrics, "gz1": transfer, "digest": bundle.digest, "left_out_of_gz1": sorted(SHARED)}
+        content = {
+            "held_out": metrics,
+            "gz1": transfer,
+            "digest": bundle.digest,
+            "domain_auc": domain_auc(sim, sets["gz2"]),
+            "left_out_of_gz1": sorted(SHARED),
+        }
         args.report.write_text(json.dumps(content, indent=1))
 
 

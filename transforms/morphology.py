@@ -68,7 +68,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
 NUMBERS = tuple(name for name, *_ in _TABLE)  #: Names without prefix, in catalog order.
 COLUMNS = tuple(Column(PREFIX + name, FLOAT32, unit, ucd, text) for name, unit, ucd, text in _TABLE)
 #: Numbers that scale with the size of a block of averaged pixels, and the power of the block's side.
-_SCALING = {"r20": 1, "r50": 1, "r80": 1, "r90": 1, "petrosian": 1, "size_rms": 1, "area": 2, "map_area": 2}
+SCALING = {"r20": 1, "r50": 1, "r80": 1, "r90": 1, "petrosian": 1, "size_rms": 1, "area": 2, "map_area": 2}
 
 
 def measure_morphology(cutout: Cutout) -> dict[str, float | None]:
@@ -89,7 +89,7 @@ def measure_morphology(cutout: Cutout) -> dict[str, float | None]:
     # Correlated noise survives the 3 x 3 mean: the threshold is then raised to what it would be for white noise.
     scatter = border_sky(ndimage.uniform_filter(plane, 3), good)[1] if good.any() else 0.0
     found = morphology(plane, good, sigma, THRESHOLD * max(sigma, 3 * scatter))
-    for name, power in _SCALING.items():
+    for name, power in SCALING.items():
         if name in found:
             found[name] *= block**power
     return {PREFIX + name: found.get(name) for name in NUMBERS}
