@@ -95,10 +95,12 @@ def prepared(record: LightCurve) -> dict[str, np.ndarray]:
     return record.measured["prepared"]
 
 
-def simulated(n: int, seed: int, donors: Sequence[Cadence], hard: bool, origin: str) -> list[Example]:
+def simulated(
+    n: int, seed: int, donors: Sequence[Cadence], hard: bool, origin: str, margin: float = 1.0
+) -> list[Example]:
     return [
         ready(record, {"variable_class": truth.kind, "period": truth.period}, truth.donor, origin)
-        for record, truth in simulate_light_curves(n, seed, donors, hard=hard)
+        for record, truth in simulate_light_curves(n, seed, donors, hard=hard, margin=margin)
     ]
 
 
@@ -145,8 +147,10 @@ def sets(data: Path) -> dict[str, Callable[[], list[Example]]]:
 
     return {
         "genA": lambda: simulated(9000, 33, stamps(0) + ztf_donors(data), False, "sim"),
+        "moreA": lambda: simulated(11000, 36, stamps(0) + ztf_donors(data), False, "sim"),
         "hardA": lambda: simulated(3000, 32, stamps(0), True, "hard"),
         "hardB": lambda: simulated(1040, 31, stamps(1), True, "hard"),
+        "fairB": lambda: simulated(1040, 35, stamps(1), True, "fair", margin=4.0),
         "realA": lambda: real_rr(halves(stripe_82(data))[0], copies=3),
         "realB": lambda: real_rr(halves(stripe_82(data))[1]),
         "eros": lambda: eros(data),

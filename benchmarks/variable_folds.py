@@ -2,9 +2,10 @@
 
     python -m benchmarks.variable_folds --data DATA --cache CACHE --bundle BUNDLE --results variable.json
 
-Parts: ``period`` (real RR Lyrae, within one percent), ``trees_hard`` (boosted trees, five folds by donor), ``auc``
-(can trees tell simulated RRab from real ones), ``bundle`` (model, trees and mean on stars and donors of half B),
-``seed_N`` (the same for a model trained on simulations alone), ``eros`` (four classes, five folds: forest, fine-tuned
+Parts: ``period`` (real RR Lyrae, within one percent), ``trees_hard`` (boosted trees, five folds by donor;
+``trees_fair``: no star near the limit), ``auc`` (can trees tell simulated RRab from real ones), ``bundle`` (model,
+trees and mean on stars and donors of half B), ``seed_N`` (the same for a model trained on simulations alone),
+``transfer`` (the bundle as it is on ZTF, OGLE and EROS), ``eros`` (four classes, five folds: forest, fine-tuned
 transformer, mean). Intervals are 95 percent bootstrap over objects.
 """
 
@@ -29,6 +30,8 @@ from finetune.predict import make_predictor
 from finetune.task import Example
 from finetune.tasks.variable_star import CLASSES, LABEL
 from finetune.train import predict_rows
+from transforms.readers import Source, identify
+from transforms.records import FileRef
 
 DRAWS = 1000
 
@@ -93,8 +96,8 @@ def period(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trees_hard(args: argparse.Namespace) -> dict[str, Any]:
-    examples = variable_data.load("hardB", args.data, args.cache)
+def trees_hard(args: argparse.Namespace, name: str = "hardB") -> dict[str, Any]:
+    examples = variable_data.load(name, args.data, args.cache)
     _, prepared, truth = arrays_of(examples)
     fold = group_folds([e.group for e in examples])
     out = {}
@@ -173,12 +176,11 @@ def figures(predictor: Any, examples: list[Example]) -> dict[str, Any]:
 
 
 def bundle(args: argparse.Namespace) -> dict[str, Any]:
-    stored = load_bundle(args.bundle)
-    task = stored.task()
-    predictor = make_predictor(
-        task, stored.models(task), stored.baseline(task), calibration=stored.info.calibration, rule=stored.info.rule
-    )
-    return {name: figures(predictor, variable_data.load(name, args.data, args.cache)) for name in ("hardB", "realB")}
+    predictor = of_bundle(args.bundle)
+    return {
+        name: figures(predictor, variable_data.load(name, args.data, args.cache))
+        for name in ("hardB", "fairB", "realB")
+    }
 
 
 def seed(args: argparse.Namespace, number: int) -> dict[str, Any]:
@@ -187,7 +189,10 @@ def seed(args: argparse.Namespace, number: int) -> dict[str, Any]:
     predictor = make_predictor(
         cached_task(), trained.models, trained.baseline, calibration=trained.calibration, rule=trained.rule
     )
-    found = {name: figures(predictor, variable_data.load(name, args.data, args.cache)) for name in ("hardB", "realB")}
+    found = {
+        name: figures(predictor, variable_data.load(name, args.data, args.cache))
+        for name in ("hardB", "fairB", "realB")
+    }
     return {**found, "rule": dict(trained.rule)}
 
 
@@ -218,6 +223,49 @@ def eros(args: argparse.Namespace) -> dict[str, Any]:
         names[forest.argmax(1)],
     )  # fmt: skip
     return {"n": len(truth), **found}
+
+
+def transfer(args: argparse.Namespace) -> dict[str, Any]:
+    """The shipped bundle on other surveys, all ten answers allowed: share of answers of the right kind."""
+    root = args.data / "lightcurves"
+    used = {cadence.donor for cadence in variable_data.ztf_donors(args.data)}
+    names = [n for n in sorted(variable_data.labels(args.data)) if n.startswith("snia_ztf")][::6]
+    records = [next(variable_data.read(root / n, root)) for n in names]
+    sets = {"ztf_snia": ([variable_data.ready(r, {}, "", "") for r in records if r.object_id not in used], ("snia",))}
+    for folder, kinds in (("cepheid", ("cepheid",)), ("quasar", ("qso",)), ("non_variable", ("constant",))):
+        curves = [c for path in sorted((root / "ogle2_macho_small" / folder).iterdir()) for c in any_format(path, root)]
+        sets[f"ogle_{folder}"] = ([variable_data.ready(c, {}, "", "") for c in curves], kinds)
+    stars = variable_data.load("eros", args.data, args.cache)
+    for name, kinds in (("rr_lyrae", ("rrab", "rrc")), ("cepheid", ("cepheid",)), ("eclipsing_binary", ("ea", "ew")),
+                        ("mira", ("lpv",))):  # fmt: skip
+        sets[f"eros_{name}"] = ([e for e in stars if e.labels[LABEL] == name], kinds)
+    predictor = of_bundle(args.bundle)
+    out: dict[str, Any] = {}
+    for name, (examples, kinds) in sets.items():
+        rows = predict_rows(predictor, [variable_data.prepared(e.record) for e in examples], predictor.batch_size)
+        out[name] = {"n": len(rows), "no_answer": sum(row[f"best_{LABEL}"] is None for row in rows)}
+        for prefix, who in (("", "model"), ("baseline_", "trees"), ("best_", "mean")):
+            out[name][who] = round(float(np.mean([row[f"{prefix}{LABEL}"] in kinds for row in rows])), 3)
+        given = [str(row[f"best_{LABEL}"]) for row in rows]
+        out[name]["answers_of_mean"] = {
+            k: given.count(k) for k in sorted(set(given), key=lambda k: -given.count(k))[:5]
+        }
+    return out
+
+
+def any_format(path: Path, root: Path) -> list[Any]:
+    ref = FileRef(url=str(path), source=str(path.relative_to(root)))
+    with Source(ref) as source:
+        kind = identify(source)
+        return [entry.load() for item in kind.items(source) for entry in kind.entries(source, item)]
+
+
+def of_bundle(path: Path) -> Any:
+    stored = load_bundle(path)
+    task = stored.task()
+    return make_predictor(
+        task, stored.models(task), stored.baseline(task), calibration=stored.info.calibration, rule=stored.info.rule
+    )
 
 
 def tuned(model: Any, inside: list[Any], target: np.ndarray, held: list[Any], seed: int, epochs: int = 6) -> np.ndarray:
@@ -254,11 +302,26 @@ def tuned(model: Any, inside: list[Any], target: np.ndarray, held: list[Any], se
     return torch.cat(out).numpy()
 
 
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "period": period,
+    "trees_hard": trees_hard,
+    "trees_fair": lambda args: trees_hard(args, "fairB"),
+    "auc": auc,
+    "bundle": bundle,
+    "transfer": transfer,
+    "eros": eros,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("data", "cache", "bundle", "results"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--parts", nargs="+", default=["period", "trees_hard", "auc", "bundle", "eros", "seed_1"])
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=[*PARTS, "seed_1"],
+    )
     parser.add_argument("--steps", type=int, default=2000)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -267,7 +330,7 @@ def main() -> None:
         if part in results:
             continue
         start = time.process_time()
-        run = {"period": period, "trees_hard": trees_hard, "auc": auc, "bundle": bundle, "eros": eros}.get(part)
+        run = PARTS.get(part)
         found = run(args) if run is not None else seed(args, int(part.removeprefix("seed_")))
         results[part] = {**found, "cpu_s": round(time.process_time() - start)}
         args.results.write_text(json.dumps(results, indent=1))

@@ -74,11 +74,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=["genA", "hardA", "realA"])
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--members", type=int)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    trained, digest = train(args.data, args.cache, args.sets, args.seed, steps=args.steps)
+    trained, digest = train(args.data, args.cache, args.sets, args.seed, steps=args.steps, members=args.members)
     command = f"python -m benchmarks.variable_train --sets {' '.join(args.sets)} --seed {args.seed}"
+    command += f" --steps {trained.options.steps} --members {trained.options.members}"
     figures = {name: judge(trained, variable_data.load(name, args.data, args.cache)) for name in ("realB", "hardB")}
     print(json.dumps(figures, indent=1))
     save(trained, args.output, command, digest, {"held_out": figures})

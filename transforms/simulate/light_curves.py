@@ -43,7 +43,9 @@ class Truth:
     cadence: str
 
 
-def simulate_light_curve(shape: Shape, cadence: Cadence, rng: np.random.Generator, fainter: float = 0.0) -> LightCurve:
+def simulate_light_curve(
+    shape: Shape, cadence: Cadence, rng: np.random.Generator, fainter: float = 0.0, margin: float = 1.0
+) -> LightCurve:
     """Observe one object.
 
     Parameters
@@ -56,6 +58,8 @@ def simulate_light_curve(shape: Shape, cadence: Cadence, rng: np.random.Generato
         Source of randomness.
     fainter : float
         Magnitudes added to the brightness.
+    margin : float
+        Magnitudes above the survey's limit that every object has at least, before ``fainter``.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def simulate_light_curve(shape: Shape, cadence: Cadence, rng: np.random.Generato
         degrees of freedom, under one point in a hundred is a gross outlier.
     """
     wave = np.array([wavelength(b) or 600.0 for b in cadence.band])
-    brightness = cadence.depth - np.clip(0.8 + rng.gamma(4.0, 1.2), 1.0, 9.5) + fainter
+    brightness = cadence.depth - np.clip(0.8 + rng.gamma(4.0, 1.2), margin, 9.5) + fainter
     magnitude = brightness + np.interp(wave, [356, 475, 622, 763, 905], shape.colours)
     depth = cadence.depth + np.interp(wave, _DEPTH[:, 0], _DEPTH[:, 1])
     flux, difference = _signal(shape, cadence.time, wave, magnitude, rng)
@@ -125,7 +129,12 @@ def _detections(flux: np.ndarray, error: np.ndarray, difference: bool, rng: np.r
 
 
 def simulate_light_curves(
-    n: int, seed: int, donors: Sequence[Cadence] = (), hard: bool = False, classes: Sequence[str] = CLASSES
+    n: int,
+    seed: int,
+    donors: Sequence[Cadence] = (),
+    hard: bool = False,
+    classes: Sequence[str] = CLASSES,
+    margin: float = 1.0,
 ) -> list[tuple[LightCurve, Truth]]:
     """Simulate objects, the classes in turn.
 
@@ -141,6 +150,8 @@ def simulate_light_curves(
         g and r only, 12 to 30 visits, 1 to 3 magnitudes fainter, donors only where there are any.
     classes : sequence of str
         Classes to draw.
+    margin : float
+        Of ``simulate_light_curve``.
 
     Returns
     -------
@@ -158,7 +169,7 @@ def simulate_light_curves(
             cadence = synthetic_cadence(name, rng, donor=f"synthetic-{seed}-{index}")
         cadence, fainter = _selected(cadence, kind, hard, rng)
         shape = draw(kind, rng)
-        record = simulate_light_curve(shape, cadence, rng, fainter)
+        record = simulate_light_curve(shape, cadence, rng, fainter, margin)
         record = replace(record, row=index, object_id=f"sim-{seed}-{index}")
         out.append((record, Truth(kind, shape.period, cadence.donor, name)))
     return out
