@@ -15,8 +15,9 @@ from transforms.readers.light_curve_columns import known
 from transforms.readers.light_curve_parsers import Table, read_bytes, read_fits
 from transforms.readers.text_spectra import header_line
 
-#: ``time_points_b``, ``light_points_b``, ``error_points_b``: one list column for each band (EROS-1).
-_PER_BAND = re.compile(r"(?P<role>time|light|flux|error)(_points)?_(?P<band>[a-z]+)\Z", re.IGNORECASE)
+#: ``time_points_b``, ``light_points_b``, ``error_points_b``: one list column for each band (EROS-1, where ``light`` is
+#: a magnitude, as its mean, ``magnitude_b``, shows).
+_PER_BAND = re.compile(r"(?P<role>time|light|mag|flux|error)(_points)?_(?P<band>[a-z]+)\Z", re.IGNORECASE)
 
 
 def table_kind(source: Source) -> str:
@@ -75,7 +76,7 @@ def head_names(source: Source) -> list[str]:
 
 
 def list_bands(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Columns of time, flux and error for each band, where a table has them apart.
+    """Columns of time, value and error for each band, where a table has them apart.
 
     Parameters
     ----------
@@ -91,9 +92,10 @@ def list_bands(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     for name in names:
         match = _PER_BAND.match(name)
         if match:
-            role = match["role"].lower().replace("light", "flux")
+            role = match["role"].lower()
+            role = role if role in ("time", "error") else "value"
             found.setdefault(match["band"].upper(), {})[role] = name
-    return {b: (r["time"], r["flux"], r["error"]) for b, r in sorted(found.items()) if len(r) == 3}
+    return {b: (r["time"], r["value"], r["error"]) for b, r in sorted(found.items()) if len(r) == 3}
 
 
 def read_table(source: Source, hdu: str = "") -> Table:

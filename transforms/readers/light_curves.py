@@ -210,7 +210,12 @@ def _joined(table: Table, per_band: dict[str, tuple[str, str, str]], row: int, i
             part.append(cell)
         band += [name] * cells[0].size
     time, value, error = (np.concatenate(part) for part in parts)
-    return Columns(time=time, value=value, error=error, band=np.array(band, str), magnitudes=False, identity=identity)
+    magnitudes = not next(iter(per_band.values()))[1].lower().startswith("flux")
+    unit = "relative" if magnitudes else ""  # filters of such tables are the camera's own
+    return Columns(
+        time=time, value=value, error=error, band=np.array(band, str), magnitudes=magnitudes, unit=unit,
+        identity=identity,
+    )  # fmt: skip
 
 
 FORMATS: tuple[Format, ...] = (

@@ -162,6 +162,7 @@ def test_bands_in_list_columns_of_their_own(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "two.parquet")
     (curve,) = load(tmp_path / "two.parquet")
     assert curve.band.tolist() == ["B", "R", "B"]
+    assert curve.flux[0] / curve.flux[2] == pytest.approx(10**0.4), "light is a magnitude there"
     assert not curve.flags & bits("UNSORTED")
 
 
