@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import math
@@ -41,7 +42,6 @@ class Case:
     raw: list[Example]
     examples: list[Example]
     prepared: list[Prepared]
-    fitted: Baseline
     baseline: Baseline
     model: Any
     predictor: TaskPredictor
@@ -85,7 +85,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     classical = [typed(row, task.baseline_columns) for row in baseline.predict(batch)]
     rule = task.fit_rule(learned, classical, [e.labels for e in examples[: task.batch_size]])
     predictor = make_predictor(task, [model], baseline, calibration=calibration, rule=rule)
-    return Case(task, raw, examples, prepared, fitted, baseline, model, predictor)
+    return Case(task, raw, examples, prepared, baseline, model, predictor)
 
 
 def arrays(record: Any) -> dict[str, np.ndarray]:
@@ -205,10 +205,11 @@ def test_an_output_that_is_not_finite_is_null_and_flagged(case: Case) -> None:
 
 
 def test_an_answer_depends_neither_on_mates_nor_on_place(case: Case) -> None:
-    size = case.task.batch_size
-    alone = [case.predictor.predict([one])[0] for one in case.prepared[:size]]
-    assert case.predictor.predict(case.prepared[:size]) == alone
-    assert case.predictor.predict(case.prepared[:size][::-1]) == alone[::-1]
+    batch = case.prepared[: case.task.batch_size]
+    together = case.predictor.predict(batch)
+    assert case.predictor.predict(batch[::-1]) == together[::-1]
+    for place in (0, len(batch) // 2, len(batch) - 1):
+        assert case.predictor.predict([batch[place]]) == [together[place]]
 
 
 def test_labels_encode_to_one_shape_and_may_be_missing(case: Case) -> None:
@@ -223,13 +224,16 @@ def test_labels_encode_to_one_shape_and_may_be_missing(case: Case) -> None:
 
 
 def test_a_few_steps_lower_the_loss(case: Case, tmp_path: Path) -> None:
+    """With each object's labels handed to the next one: a head that ``initialise`` has fitted must learn anew."""
     task = replace(case.task, augment=None)
     options = make_options(task, {
         "steps": 5, "batch_size": 8, "evaluations": 0, "warmup": 0.0, "ema": 0.0, "schedule": "constant_with_warmup",
         "members": 1, "balance": (),
     })  # fmt: skip
-    model = start_model(task, task.options.get("build", {}), case.examples, case.prepared, case.fitted, options)
-    rows = [(p, task.encode(e.labels)) for p, e in zip(case.prepared[:8], case.examples[:8], strict=True)]
+    model = copy.deepcopy(case.model)
+    labels = [e.labels for e in case.examples[:8]]
+    targets = [task.encode(one) for one in [*labels[1:], labels[0]]]
+    rows = list(zip(case.prepared[:8], targets, strict=True))
     before = validation_loss(task, model, rows, torch.device("cpu"))
     SurveyTrainer(task, model, rows, [], options, 0, str(tmp_path)).fit()
     assert validation_loss(task, model, rows, torch.device("cpu")) < before
