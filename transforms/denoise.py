@@ -77,6 +77,8 @@ def subtract_background(image: Image, sky: Sky | None = None) -> Image:
 
 def _noise_over_weight(flux: np.ndarray, ivar: np.ndarray, mask: np.ndarray) -> float:
     """Scatter of neighbour differences, which sources hardly change, over what the weights promise."""
+    every = max(1, flux.size // 500_000)
+    flux, ivar, mask = flux[::every], ivar[::every], mask[::every]  # half a million pixels tell it well enough
     good = ~mask[:, 1:] & ~mask[:, :-1] & (ivar[:, 1:] > 0) & (ivar[:, :-1] > 0)
     if good.sum() < 50:
         return 1.0

@@ -137,7 +137,7 @@ def windowed(planes: Planes, objects: np.ndarray, r50: np.ndarray) -> tuple[np.n
     good = np.isfinite(r50) & (r50 < WIDEST_WINDOW)
     if good.any():
         sigma = 2 / 2.3548 * r50[good]
-        new_x, new_y, flag = sep.winpos(planes.flux, x[good], y[good], sigma, mask=planes.mask)
+        new_x, new_y, flag = sep.winpos(planes.flux, x[good], y[good], sigma, mask=planes.mask, subpix=5)
         settled = (flag & ~sep.APER_HASMASKED == 0) & (np.hypot(new_x - x[good], new_y - y[good]) < 1.5)
         where = np.flatnonzero(good)[settled]
         x[where], y[where] = new_x[settled], new_y[settled]
