@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--sets", nargs="+", default=["genA", "hardA", "realA"])
+    parser.add_argument("--sets", nargs="+", default=["genA", "moreA", "hardA", "realA"])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--members", type=int)
     parser.add_argument("--seed", type=int, default=0)

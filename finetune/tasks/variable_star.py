@@ -119,7 +119,8 @@ def augment(prepared: dict[str, np.ndarray], targets: dict[str, np.ndarray], rng
     seen = seen * ((rng.random((n, 1, n_slot)) > 0.15) | (rng.random((n, 1, 1)) < 0.5))
     empty = seen.reshape(n, -1).sum(1) < FEWEST
     seen[empty] = prepared["seen"][empty]
-    known = prepared["known"] * (rng.random(prepared["known"].shape) > 0.04)
+    known = prepared["known"] * (rng.random(prepared["known"].shape) > 0.1)
+    known *= rng.random((n, 1)) > 0.08  # at times the visits alone must do
     known[:, -N_COLOUR:] *= rng.random((n, 1)) > 0.4
     noise = rng.normal(0, 1, prepared["magnitude"].shape) * 10.0 ** prepared["log_error"] * 0.3
     phase = prepared["phase"].copy()
@@ -321,9 +322,10 @@ TASK = Task(
     classes=CLASSES,
     batch_size=32,
     options={
-        "build": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256},
-        "training": {"steps": 2600, "batch_size": 64, "learning_rate": 1.5e-3, "warmup": 0.05, "weight_decay": 0.02,
-                     "ema": 0.998, "evaluations": 8},
+        "build": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256,
+                  "dropout": 0.15},
+        "training": {"steps": 3500, "batch_size": 64, "learning_rate": 1.5e-3, "warmup": 0.05, "weight_decay": 0.05,
+                     "ema": 0.998, "evaluations": 10},
         "initialise": initialise,
     },
     reference="Vaswani et al. (2017), arXiv:1706.03762; features and bar: Malanchev et al. (2021), MNRAS 502, 5147",
