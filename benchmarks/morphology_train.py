@@ -176,7 +176,12 @@ def main() -> None:
         metrics=metrics,
         classes=CLASSES,
     )
-    bundle = save_bundle(args.out, info=info, models=[model], baseline=baseline, storage="fp16")
+    split = {"seed": 7, "by": "group", "shares": [["train", 0.8], ["validation", 0.1], ["test", 0.1]], "parts": {}}
+    for part, members in (("train", train), ("validation", validation), ("test", test)):
+        split["parts"] |= {str(s).split("/")[-1]: part for one in members if one.name != "sim" for s in one.source}
+    bundle = save_bundle(
+        args.out, info=info, models=[model], baseline=baseline, storage="fp16", extra={"split.json": split}
+    )
     size = sum(p.stat().st_size for p in bundle.path.rglob("*") if p.is_file())
     print("saved", bundle.path, bundle.digest[:16], f"{size / 2**20:.2f} MiB", flush=True)
     other = real("gz1", args.data, args.cache)[0]

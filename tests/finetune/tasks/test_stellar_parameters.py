@@ -188,8 +188,8 @@ def test_encode_marks_missing_labels_and_clips_metallicity():
 def test_shipped_bundle_on_real_stars(data):
     if not bundled_or_none():
         pytest.skip("no bundle of stellar_parameters ships yet")
-    from transforms.readers import spectra
-    from transforms.readers.format import Source
+    from transforms.measure import measure
+    from transforms.readers import Source, identify
     from transforms.records import FileRef
 
     predictor = load_predictor(bundled(TASK.name))
@@ -197,7 +197,9 @@ def test_shipped_bundle_on_real_stars(data):
     for name, (teff, logg, fe_h) in known.items():
         path = data / "spectra" / "miles" / name
         with Source(FileRef(url=str(path), source=name, size=path.stat().st_size)) as source:
-            record = next(iter(spectra.FORMATS[0].entries(source, spectra.FORMATS[0].items(source)[0]))).load()
+            kind = identify(source)
+            record = next(iter(kind.entries(source, kind.items(source)[0]))).load()
+        (record,) = measure(record, {})
         row = predictor.predict([predictor.prepare(record)])[0]
         assert row["teff"] == pytest.approx(teff, rel=0.05)
         assert row["logg"] == pytest.approx(logg, abs=0.6)
