@@ -60,7 +60,7 @@ class RunConfig:
     targets : str
         Target list to cut stamps at.
     threshold : float
-        Detection threshold in units of the background RMS.
+        Detection threshold, signal-to-noise ratio after the matched filter.
     light_curves : mapping of str to str
         Declared columns of light-curve tables.
     strict, force : bool
@@ -80,7 +80,7 @@ class RunConfig:
     beam_options: tuple[str, ...] = ()
     order: int | None = None
     targets: str = ""
-    threshold: float = 3.0
+    threshold: float = 4.5
     light_curves: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
     force: bool = False

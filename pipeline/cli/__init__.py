@@ -106,7 +106,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=int, metavar="N", help="worker processes of the local runner; default 1")
     command.add_argument("--order", type=int, metavar="K", help="HEALPix order of a new catalog's pixels; default 3")
     command.add_argument("--targets", metavar="FILE", help="target list (id, ra, dec) to cut stamps at")
-    command.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold; default 3")
+    command.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold; default 4.5")
     command.add_argument(
         "--light-curve-columns",
         dest="light_curves",

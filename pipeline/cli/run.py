@@ -65,7 +65,7 @@ def replay(options: Namespace) -> int:
         output=options.catalog,
         tasks=tuple(last.get("tasks") or tasks.names()),
         dtype=last.get("dtype", "fp32"),
-        threshold=last.get("threshold", 3.0),
+        threshold=last.get("threshold", RunConfig().threshold),
         targets=last.get("targets", ""),
         light_curves=last.get("light_curves", {}),
         force=True,
