@@ -58,7 +58,7 @@ def bare(folder: Path, tasks: tuple[str, ...], output: Path) -> int:
     batches: list[list[Ready]] = [[] for _ in tasks]
     rows: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
     for item in items(folder, tasks):
-        for ready in expand(item, predictors, tallies, {}, {"threshold": 3.0}):
+        for ready in expand(item, predictors, tallies, {}, {"threshold": 4.5}):
             if isinstance(ready, Reject):
                 continue
             batches[ready.index].append(ready)
@@ -82,7 +82,7 @@ def script(folder: Path, tasks: tuple[str, ...], output: Path) -> int:
         def __iter__(self) -> Iterator[Ready]:
             worker = get_worker_info()
             for item in todo[worker.id :: worker.num_workers]:
-                for ready in expand(item, predictors, Tallies(), {}, {"threshold": 3.0}):
+                for ready in expand(item, predictors, Tallies(), {}, {"threshold": 4.5}):
                     if not isinstance(ready, Reject):
                         yield ready
 
