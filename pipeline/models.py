@@ -77,8 +77,8 @@ def resolve_models(
         raise ModelError(f"--device: {error}") from error
     models = []
     for name in tasks:
-        path = Path(bundles.get(name) or bundled(name))
         try:
+            path = Path(bundles.get(name) or bundled(name))
             bundle = load_bundle(path)
         except BundleError as error:
             raise ModelError(f"the model of task {name!r} cannot be used: {error}") from error
