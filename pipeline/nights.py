@@ -16,7 +16,7 @@ from pipeline.sources import Inputs, by_night, find_files, fingerprint
 from pipeline.tables import table_columns
 from pipeline.version import version
 
-Watch = Callable[[int, str], AbstractContextManager[Any]]
+Watch = Callable[[int, int, str], AbstractContextManager[Any]]
 
 
 class SumsError(RuntimeError):
@@ -76,7 +76,7 @@ def run_nights(config: RunConfig, models: Sequence[Model], watch: Watch | None =
     models : sequence of Model
         One for each task.
     watch : callable or None
-        ``watch(files, heartbeat_folder) -> context manager``: shows progress while a night runs.
+        ``watch(files, bytes, heartbeat_folder) -> context manager``: shows progress while a night runs.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def _execute(
         order=fields["order"],
         heartbeat=heartbeat,
     )
-    with watch(len(inputs.files), heartbeat) if watch else nullcontext():
+    with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
         counters = run_graph(config, plan)
     staged = staged_files(config.output, run_id)
     accounts = from_counters(counters)

@@ -27,7 +27,7 @@ class Heartbeat:
 
     folder: str = ""
 
-    def __call__(self, rows: int = 0, rejects: int = 0, file: str = "") -> None:
+    def __call__(self, rows: int = 0, rejects: int = 0, file: str = "", size: int = 0) -> None:
         """Add to the counts, and write them at most twice a second.
 
         Parameters
@@ -36,20 +36,25 @@ class Heartbeat:
             How many were made since the last call.
         file : str
             A file that a worker has begun to read.
+        size : int
+            Its bytes.
         """
         if not self.folder:
             return
         now = time.monotonic()
         with _LOCK:
-            counts = _COUNTS.setdefault(self.folder, [0, 0, 0.0, set()])
+            counts = _COUNTS.setdefault(self.folder, [0, 0, 0.0, {}])
             counts[0] += rows
             counts[1] += rejects
             if file:
-                counts[3].add(file)
+                counts[3][file] = size
             if now - counts[2] < _BEAT_S:
                 return
             counts[2] = now
-            text = json.dumps({"rows": counts[0], "rejects": counts[1], "files": len(counts[3])})
+            files = counts[3]
+            text = json.dumps(
+                {"rows": counts[0], "rejects": counts[1], "files": len(files), "bytes": sum(files.values())}
+            )
         path = Path(self.folder) / f"{os.getpid()}.json"
         try:
             path.with_suffix(".tmp").write_text(text)
@@ -58,7 +63,7 @@ class Heartbeat:
             return
 
 
-def read_heartbeats(folder: str) -> tuple[int, int, int]:
+def read_heartbeats(folder: str) -> tuple[int, int, int, int]:
     """Sum the heartbeats of all workers.
 
     Parameters
@@ -68,10 +73,10 @@ def read_heartbeats(folder: str) -> tuple[int, int, int]:
 
     Returns
     -------
-    rows, rejects, files : int
+    rows, rejects, files, size : int
         Counts so far, at most half a second old.
     """
-    rows = rejects = files = 0
+    rows = rejects = files = size = 0
     for path in Path(folder).glob("*.json") if folder else ():
         try:
             counts = json.loads(path.read_text())
@@ -80,7 +85,8 @@ def read_heartbeats(folder: str) -> tuple[int, int, int]:
         rows += int(counts["rows"])
         rejects += int(counts["rejects"])
         files += int(counts["files"])
-    return rows, rejects, files
+        size += int(counts["bytes"])
+    return rows, rejects, files, size
 
 
 @dataclass(slots=True)
@@ -92,14 +98,15 @@ class Progress:
     mode : str
         ``"live"`` (rich, on a terminal), ``"plain"`` (a line now and then), ``"json"`` (a JSON line each time) or
         ``"quiet"``.
-    total_files : int
-        Files of the night.
+    total_files, total_bytes : int
+        Files of the night, and their size: bytes tell better than files how much is left.
     stream : file object
         Where it goes, standard error as a rule.
     """
 
     mode: str
     total_files: int
+    total_bytes: int
     stream: Any
     folder: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -125,9 +132,10 @@ class Progress:
             display.send(read_heartbeats(self.folder))
         display.close()
 
-    def _state(self, rows: int, rejects: int, files: int) -> dict[str, Any]:
+    def _state(self, rows: int, rejects: int, files: int, size: int) -> dict[str, Any]:
         seconds = time.monotonic() - self._started
-        left = seconds * (self.total_files - files) / files if files else None
+        known = size > 0.02 * self.total_bytes and seconds > 5  # before that it would be a guess
+        left = seconds * (self.total_bytes - size) / size if known else None
         return {
             "files": files,
             "total_files": self.total_files,
@@ -140,7 +148,7 @@ class Progress:
 
     def _lines(self) -> Any:
         every = 0.0 if self.mode == "json" else 10.0
-        last, shown = 0.0, (-1, -1, -1)
+        last, shown = 0.0, (-1, -1, -1, -1)
         while True:
             counts = yield
             now = time.monotonic()

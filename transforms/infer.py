@@ -279,7 +279,7 @@ class InferFn(beam.DoFn):
     constants : mapping
         Columns with one value for the whole run (night, package version).
     progress : callable or None
-        ``progress(rows=, rejects=, file=)``: called as they are made; picklable.
+        ``progress(rows=, rejects=, file=, size=)``: called as they are made; picklable.
     """
 
     def __init__(
@@ -352,7 +352,7 @@ class InferFn(beam.DoFn):
     def _read(self, pair: tuple[Item, tuple[Any, ...]]) -> Iterator[Any]:
         item, context = pair
         if self.progress is not None:
-            self.progress(file=item.file.source)
+            self.progress(file=item.file.source, size=item.file.size)
         for result in expand(item, self._models, self._reading, self.reader_options, self.measure_options):
             yield result, context
 

@@ -105,7 +105,7 @@ def _guarded(options: Namespace, config: Any, work: Callable[[Sequence[Any], Any
 
             try:
                 models = resolve_models(config.tasks, config.bundles, config.device, config.dtype, config.threads)
-                results = work(models, lambda files, folder: Progress(mode, files, sys.stderr, folder))
+                results = work(models, lambda files, size, folder: Progress(mode, files, size, sys.stderr, folder))
             except (ModelError, InputError, CatalogError) as error:
                 return fail(getattr(error, "faults", str(error)), EXIT_USAGE)
             except SumsError as error:
