@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 _WITH_HANDLERS = ("astropy", "transformers", "py.warnings")  # loggers that print for themselves
 
@@ -54,3 +56,32 @@ def quiet_libraries(log: Path | None) -> Iterator[None]:
             logger.handlers[:], logger.propagate = handlers, propagate
         root.setLevel(level)
         handler.close()
+
+
+@contextmanager
+def quiet_children(log: Path | None) -> Iterator[TextIO]:
+    """Send what worker processes write to their standard error, which is ours, to a file while they run.
+
+    Parameters
+    ----------
+    log : Path or None
+        The file; None drops it.
+
+    Yields
+    ------
+    file object
+        The real standard error, for who has something to show.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    target = os.open(log if log is not None else os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    screen = os.fdopen(os.dup(kept), "w", encoding="utf-8")
+    os.dup2(target, 2)
+    try:
+        yield screen
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        screen.close()
+        os.close(kept)
+        os.close(target)

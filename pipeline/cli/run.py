@@ -100,12 +100,14 @@ def _guarded(options: Namespace, config: Any, work: Callable[[Sequence[Any], Any
             from pipeline.models import ModelError, resolve_models
             from pipeline.nights import SumsError
             from pipeline.progress import Progress
+            from pipeline.quiet import quiet_children
             from pipeline.sources import InputError
             from pipeline.store import OutputError
 
             try:
                 models = resolve_models(config.tasks, config.bundles, config.device, config.dtype, config.threads)
-                results = work(models, lambda files, size, folder: Progress(mode, files, size, sys.stderr, folder))
+                with quiet_children(log) as screen:
+                    results = work(models, lambda files, size, folder: Progress(mode, files, size, screen, folder))
             except (ModelError, InputError, CatalogError) as error:
                 return fail(getattr(error, "faults", str(error)), EXIT_USAGE)
             except SumsError as error:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from pipeline.quiet import quiet_children, quiet_libraries
+
+
+def test_warnings_and_logs_go_to_the_file_not_to_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "deep" / "n.log"
+    with quiet_libraries(log):
+        warnings.warn("a warning of a library", UserWarning, stacklevel=1)
+        logging.getLogger("some.library").error("a log line")
+        logging.getLogger("astropy").warning("an astropy line")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    text = log.read_text()
+    for words in ("a warning of a library", "a log line", "an astropy line"):
+        assert words in text
+
+
+def test_what_children_write_goes_to_the_file_and_the_screen_stays_ours(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "n.log"
+    with quiet_children(log) as screen:
+        subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('noise of a worker')"], check=True)
+        screen.write("progress")
+    sys.stderr.write("after")
+    _, err = capfd.readouterr()
+    assert "noise" not in err
+    assert "progress" in err
+    assert "after" in err
+    assert "noise of a worker" in log.read_text()
