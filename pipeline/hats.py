@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.catalog import MARGIN, MARGIN_ARCSEC, PRIMARY, StagedFile, hats_folder
+from pipeline.catalog import MARGIN, MARGIN_ARCSEC, PRIMARY, REJECTS, StagedFile, hats_folder
 from pipeline.footers import arrow_schema, columns_of, votable_keys
 from pipeline.store import Store
 from transforms.columns import Column
@@ -270,12 +270,14 @@ def derived(
         By relative path.
     """
     rows: dict[tuple[str, str], dict[int, int]] = {}
+    tables = {name for name in store.folders() if store.exists(f"{name}/{name}")}
     for file in files:
+        if file.kind != REJECTS:
+            tables.add(file.table)  # a table whose rows are all unplaced has a schema all the same
         if file.kind in (PRIMARY, MARGIN):
             pixels = rows.setdefault((file.table, file.kind), {})
             pixels[file.pixel] = pixels.get(file.pixel, 0) + file.rows
     out: dict[str, bytes] = {}
-    tables = {table for table, _ in rows} | {name for name in store.folders() if store.exists(f"{name}/{name}")}
     for table in sorted(tables):
         merged = merge_columns(table, known_columns(store, table), columns.get(table, ()))
         for kind in (PRIMARY, MARGIN):

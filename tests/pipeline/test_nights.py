@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from pipeline.ledger import Ledger
 from pipeline.nights import SumsError, rejected_inputs, run_night
 from pipeline.options import RunConfig
 from pipeline.verify import verify
-from tests import toy_night
+from tests import toy, toy_night
 from transforms.attempt import Tallies
 
 
@@ -158,3 +159,16 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(night: Path, tmp_pat
         assert toy_night.digests(catalog) == whole, f"trial {trial}"
         assert sound(catalog) == []
     assert killed >= 5
+
+
+def test_a_table_whose_rows_are_all_unplaced_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lsdb
+
+    load = toy._load
+    monkeypatch.setattr(toy, "_load", lambda *a: dataclasses.replace(load(*a), ra=None, dec=None))
+    night = toy_night.write_night(tmp_path / "night", files=1)
+    toy_night.run(night, output=tmp_path / "cat")
+    assert sound(tmp_path / "cat") == []
+    (file,) = (tmp_path / "cat" / "toy" / "unplaced").glob("*.parquet")
+    assert pq.ParquetFile(file).metadata.num_rows == 21
+    assert len(lsdb.open_catalog(tmp_path / "cat" / "toy")) == 0
