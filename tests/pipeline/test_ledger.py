@@ -182,7 +182,8 @@ def test_a_file_that_gives_no_rows_is_done_all_the_same(tmp_path) -> None:
 def test_a_night_without_positions_then_one_with_them(tmp_path) -> None:
     root = str(tmp_path)
     run(root, [A], ra=None)
-    assert not (tmp_path / "toy" / "toy").exists()
+    assert (tmp_path / "toy" / "toy" / "dataset" / "_common_metadata").is_file()
+    assert verify(root) == []
     run(root, [B], night=SECOND)
     assert (tmp_path / "toy" / "collection.properties").is_file()
     assert verify(root) == []
