@@ -15,6 +15,7 @@ from finetune.partial_labels import parse_label, partial_loss
 from finetune.stamps import prepare_stamp
 from finetune.task import Example, Labels, Prepared, Row, Task
 from transforms.columns import FLOAT32, STRING, Column
+from transforms.flags import bits
 from transforms.morphology import NUMBERS
 from transforms.records import Cutout
 from transforms.simulate.galaxies import CLASSES, simulate_galaxies
@@ -22,6 +23,8 @@ from transforms.simulate.galaxies import CLASSES, simulate_galaxies
 NAME = "morphology_class"
 SMOOTHING = 0.05
 DIHEDRALS = 4
+FAINTEST = 10.0  #: Peak signal to noise below which no stamp was trained on: OUT_OF_SUPPORT.
+_PEAK = NUMBERS.index("sn_peak")
 
 
 def build(**options: Any) -> MorphologyModel:
@@ -94,7 +97,11 @@ def decode(
         ``COLUMNS`` and flags.
     """
     usable = [bool(one["usable"] > 0) for one in prepared]
-    return decode_classes(outputs, usable, calibration, CLASSES, NAME)
+    rows = decode_classes(outputs, usable, calibration, CLASSES, NAME)
+    for row, one in zip(rows, prepared, strict=True):
+        if row[NAME] is not None and not one["numbers"][_PEAK] >= FAINTEST:  # 0 where there is no source at all
+            row["flags"] |= bits("OUT_OF_SUPPORT")
+    return rows
 
 
 def calibrate(

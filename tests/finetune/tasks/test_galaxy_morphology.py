@@ -14,6 +14,7 @@ from finetune.partial_labels import exact_class, parse_label, partial_loss
 from finetune.predict import make_predictor
 from finetune.tasks import get
 from transforms.flags import decode as names
+from transforms.morphology import NUMBERS
 from transforms.records import Cutout
 
 TASK = get("galaxy_morphology")
@@ -115,6 +116,14 @@ def test_no_data_gives_nulls_and_flags(predictor, prepared):
         assert {"NO_DATA", "MODEL_FAILED"} <= set(names(row["flags"]))
 
 
+def test_a_stamp_too_faint_to_judge_says_so(predictor, prepared):
+    noise = np.random.default_rng(0).normal(0, 1, (1, 64, 64)).astype(np.float32)
+    record = Cutout(source="x", flux=noise, mask=np.zeros(noise.shape, bool), ivar=np.ones(noise.shape, np.float32))
+    row = predictor.predict([TASK.prepare(record), prepared[0]])[0]
+    assert row["morphology_class"] is not None
+    assert "OUT_OF_SUPPORT" in names(row["flags"])
+
+
 def test_masked_pixels_do_not_matter(examples):
     record = next(e.record for e in examples if e.record.unit == "adu")
     mask = record.mask.copy()
@@ -192,7 +201,7 @@ def test_calibration_and_rule(fitted):
     targets = [TASK.encode({"morphology_class": TASK.classes[t]}) for t in truth]
     calibration = TASK.calibrate(outputs, [], targets)
     assert calibration["temperature"] > 1.5
-    usable = [{"usable": np.ones(())}] * 300
+    usable = [{"usable": np.ones(()), "numbers": np.full(len(NUMBERS), 50.0)}] * 300
     before, after = TASK.decode(outputs, usable, {}), TASK.decode(outputs, usable, calibration)
     labels = [{"morphology_class": TASK.classes[t]} for t in truth]
     assert TASK.metrics(after, labels, "")["ece"] < 0.5 * TASK.metrics(before, labels, "")["ece"]
