@@ -36,7 +36,7 @@ def make_night(folder: Path, task: str, n: int, seed: int = 1) -> Path:
     return folder / "night"
 
 
-def throughput(folder: Path, n: int, rounds: int) -> list[str]:
+def throughput(folder: Path, n: int, rounds: int, tasks: list[str]) -> list[str]:
     """Objects a second of the three routes, and ours over the others."""
     from benchmarks.routes import ROUTES, timed
 
@@ -44,7 +44,7 @@ def throughput(folder: Path, n: int, rounds: int) -> list[str]:
         "| task | n | ours, objects/s | over the bare stages | over the script | CPU s: ours, bare, script |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for task in KINDS:
+    for task in tasks:
         night = make_night(folder / task, task, n)
         times: dict[str, list[tuple[float, float, int]]] = {route: [] for route in ROUTES}
         for round_ in range(rounds + 1):  # the first round warms caches and is not counted
@@ -151,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--n", type=int, default=10_000, help="objects of each kind for the throughput")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds")
+    parser.add_argument("--tasks", nargs="+", default=list(KINDS), choices=list(KINDS), help="of the throughput")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="sizes for the memory")
     parser.add_argument("--side", type=int, default=16_384, help="side of the large image (16384 pixels: 1.07 GB)")
     parser.add_argument("--spectra", type=int, default=12_500, help="0.4 of them lie in the one large file")
@@ -161,7 +162,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "throughput" in options.only:
-            parts["Throughput"] = throughput(folder, options.n, options.rounds)
+            parts["Throughput"] = throughput(folder, options.n, options.rounds, options.tasks)
         if "memory" in options.only:
             parts["Memory and time by size"] = memory(folder, options.sizes, "variable_star")
         if "start" in options.only:
