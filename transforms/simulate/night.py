@@ -233,7 +233,7 @@ def _light_curves(night: Path, seed: int, n: int) -> list[dict[str, Any]]:
     objects = simulate_light_curves(n, seed + 5000)
     ra, dec = place(rng, n)
     rows: list[dict[str, Any]] = []
-    per_table = max(1, -(-n // 3))
+    per_table = min(256, max(1, -(-n // 3)))  # a night has many tables rather than one huge one
     for first in range(0, n, per_table):
         name = f"light_curves/variables_{first // per_table:02d}.csv"
         with (night / name).open("w", encoding="utf-8", newline="") as stream:
