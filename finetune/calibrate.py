@@ -1,17 +1,14 @@
-"""Calibration that tasks share: a temperature for probabilities, factors for errors.
+"""Calibration of probabilities that tasks share: a temperature, learnt on validation data, and how it is judged.
 
-Both are learnt on validation data, are plain JSON, and change no ranking of classes and no value.
+Factors for errors live in ``finetune.conformal``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-
-ONE_SIGMA = 0.6827  #: Share of a normal distribution within one standard deviation.
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -63,87 +60,6 @@ def fit_temperature(logits: np.ndarray, target: np.ndarray, limits: tuple[float,
 
     best = minimize_scalar(loss, bounds=(np.log(limits[0]), np.log(limits[1])), method="bounded")
     return float(np.exp(best.x))
-
-
-def fit_error_factors(
-    residual: np.ndarray,
-    error: np.ndarray,
-    value: np.ndarray | None = None,
-    *,
-    bins: int = 4,
-    coverage: float = ONE_SIGMA,
-    least: int = 20,
-) -> dict[str, Any]:
-    """Factors that give stated errors the coverage they claim, bin by bin.
-
-    Mondrian conformal prediction (Vovk et al. 2003; Angelopoulos & Bates 2023, doi:10.1561/2200000101): in each bin the
-    factor is the ``ceil((n + 1) coverage) / n`` quantile of ``|residual| / error``.
-
-    Parameters
-    ----------
-    residual : ndarray, shape (n,)
-        Predicted minus true, NaN where unknown.
-    error : ndarray, shape (n,)
-        Stated one sigma.
-    value : ndarray, shape (n,), optional
-        What the bins are made of, such as signal-to-noise or the predicted value; one bin where None.
-    bins : int
-        Bins of equal number at most; fewer where a bin would hold less than ``least``.
-    coverage : float
-        Share of objects whose truth shall lie within the scaled error.
-    least : int
-        Objects of a bin.
-
-    Returns
-    -------
-    dict
-        ``edges`` (inner ones), ``factors``, ``coverage`` and ``n``, for ``scale_errors``.
-    """
-    residual, error = np.asarray(residual, np.float64), np.asarray(error, np.float64)
-    value = np.zeros_like(residual) if value is None else np.asarray(value, np.float64)
-    good = np.isfinite(residual) & np.isfinite(error) & (error > 0) & np.isfinite(value)
-    ratio, value = np.abs(residual[good] / error[good]), value[good]
-    count = max(1, min(bins, ratio.size // least))
-    edges = np.unique(np.quantile(value, np.arange(1, count) / count)) if ratio.size else np.zeros(0)
-    which = np.searchsorted(edges, value, side="right")
-    whole = _conformal(ratio, coverage)
-    factors = [_conformal(part, coverage, whole) for part in (ratio[which == b] for b in range(edges.size + 1))]
-    return {"edges": edges.tolist(), "factors": factors, "coverage": coverage, "n": int(ratio.size)}
-
-
-def _conformal(ratio: np.ndarray, coverage: float, otherwise: float = 1.0) -> float:
-    if ratio.size == 0:
-        return otherwise
-    rank = min(ratio.size, int(np.ceil((ratio.size + 1) * coverage)))
-    return float(max(np.sort(ratio)[rank - 1], 1e-6))
-
-
-def scale_errors(error: np.ndarray, factors: Mapping[str, Any], value: np.ndarray | None = None) -> np.ndarray:
-    """Apply factors from ``fit_error_factors``.
-
-    Parameters
-    ----------
-    error : ndarray, shape (n,)
-        Stated one sigma.
-    factors : mapping
-        Calibration; ``{}`` leaves the errors as they are.
-    value : ndarray, shape (n,), optional
-        What the bins are made of; a value that is not finite gets the largest factor.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Calibrated one sigma.
-    """
-    error = np.asarray(error, np.float64)
-    if not factors:
-        return error
-    scale = np.asarray(factors["factors"], np.float64)
-    if value is None:
-        return error * (scale[0] if scale.size == 1 else scale.max())
-    value = np.broadcast_to(np.asarray(value, np.float64), error.shape)
-    which = np.searchsorted(np.asarray(factors["edges"], np.float64), value, side="right")
-    return error * np.where(np.isfinite(value), scale[np.minimum(which, scale.size - 1)], scale.max())
 
 
 def reliability(probability: np.ndarray, predicted: np.ndarray, target: np.ndarray, bins: int = 10) -> dict[str, Any]:

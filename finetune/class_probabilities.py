@@ -1,4 +1,4 @@
-"""Class probabilities: softmax, calibration by a temperature, the mean of two methods, and how they are judged."""
+"""Class probabilities: the mean of two methods, and how they are judged."""
 
 from __future__ import annotations
 
@@ -7,49 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from finetune.calibrate import softmax
 from finetune.task import Labels, Row
-
-
-def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (n, n_class)
-        Scores.
-    temperature : float
-        They are divided by it.
-
-    Returns
-    -------
-    ndarray, shape (n, n_class)
-        Sum one; NaN where a score is not finite.
-    """
-    scaled = np.asarray(logits, np.float64) / temperature
-    with np.errstate(invalid="ignore"):
-        weight = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return weight / weight.sum(axis=1, keepdims=True)
-
-
-def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
-    """Temperature of highest likelihood (Guo et al. 2017, arXiv:1706.04599).
-
-    Parameters
-    ----------
-    logits : ndarray, shape (n, n_class)
-        Finite scores.
-    target : ndarray of int, shape (n,)
-        True classes.
-
-    Returns
-    -------
-    float
-        0.3 to 4.
-    """
-    chosen = np.arange(target.size)
-    grid = np.geomspace(0.3, 4, 60)
-    score = [np.log(np.maximum(probabilities(logits, t)[chosen, target], 1e-12)).mean() for t in grid]
-    return float(grid[int(np.argmax(score))])
 
 
 def blend(a: np.ndarray, b: np.ndarray, weight: float, temperature: float) -> np.ndarray:
@@ -70,7 +29,7 @@ def blend(a: np.ndarray, b: np.ndarray, weight: float, temperature: float) -> np
         Sum one.
     """
     log = weight * np.log(np.maximum(a, 1e-6)) + (1 - weight) * np.log(np.maximum(b, 1e-6))
-    return probabilities(log, temperature)
+    return softmax(log, temperature)
 
 
 def fit_blend(a: np.ndarray, b: np.ndarray, target: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from finetune.boosted_trees import FEWEST, BoostedTrees
-from finetune.class_probabilities import blend, class_metrics, fit_blend, fit_temperature, probabilities
+from finetune.calibrate import fit_temperature, softmax
+from finetune.class_probabilities import blend, class_metrics, fit_blend
 from finetune.light_curve_tokens import INPUTS, N_COLOUR, N_SLOT, prepare
 from finetune.task import Example, Labels, Prepared, Row, Task
 from transforms.columns import FLOAT32, STRING, Column
@@ -154,7 +155,7 @@ def decode(
     list of dict
         The columns and ``flags``.
     """
-    shares = probabilities(outputs["logits"], float(calibration.get("temperature", 1.0)))
+    shares = softmax(outputs["logits"], float(calibration.get("temperature", 1.0)))
     limit = float(calibration.get("outside", OUTSIDE))
     rows = []
     for p, outside, one in zip(shares, outputs["outside"], prepared, strict=True):

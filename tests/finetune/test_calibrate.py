@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.calibrate import ONE_SIGMA, fit_error_factors, fit_temperature, reliability, scale_errors, softmax
+from finetune.calibrate import fit_temperature, reliability, softmax
 
 
 def test_temperature_undoes_overconfidence() -> None:
@@ -26,41 +26,6 @@ def test_softmax_is_a_distribution_and_keeps_the_order(logits: list[float], temp
     p = softmax(np.array([logits]), temperature)[0]
     assert p.sum() == pytest.approx(1)
     assert p[int(np.argmax(logits))] == p.max()
-
-
-def test_errors_get_the_coverage_that_they_claim() -> None:
-    rng = np.random.default_rng(1)
-
-    def draw(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        noise = rng.choice([10.0, 100.0], n)
-        true = np.where(noise < 50, 0.5, 3.0)  # half as large, three times as large as stated
-        return rng.normal(0, true), np.ones(n), noise
-
-    residual, error, noise = draw(4000)
-    factors = fit_error_factors(residual, error, noise, bins=2)
-    assert factors["n"] == 4000
-    assert np.allclose(sorted(factors["factors"]), [0.5, 3.0], rtol=0.1)
-    residual, error, noise = draw(4000)
-    scaled = scale_errors(error, factors, noise)
-    for level in (10.0, 100.0):
-        inside = noise == level
-        assert (np.abs(residual) < scaled)[inside].mean() == pytest.approx(ONE_SIGMA, abs=0.03)
-
-
-def test_few_objects_share_one_bin_and_none_leave_the_errors_alone() -> None:
-    factors = fit_error_factors(np.full(30, 2.0), np.ones(30), np.arange(30.0), bins=4)
-    assert factors["edges"] == []
-    assert scale_errors(np.ones(2), factors, np.array([np.nan, 3.0])).tolist() == [2.0, 2.0]
-    nothing = fit_error_factors(np.array([np.nan, 1.0]), np.array([1.0, 0.0]))
-    assert nothing["factors"] == [1.0]
-    assert nothing["n"] == 0
-    assert scale_errors(np.array([1.0]), {}).tolist() == [1.0]
-
-
-def test_an_unknown_bin_gets_the_largest_factor() -> None:
-    factors = {"edges": [1.0], "factors": [2.0, 5.0]}
-    assert scale_errors(np.ones(3), factors, np.array([0.0, 2.0, np.nan])).tolist() == [2.0, 5.0, 5.0]
-    assert scale_errors(np.ones(1), factors).tolist() == [5.0]
 
 
 def test_reliability() -> None:

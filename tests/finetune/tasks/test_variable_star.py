@@ -10,7 +10,8 @@ import torch
 
 from finetune.boosted_trees import BoostedTrees, table
 from finetune.bundle import bundled
-from finetune.class_probabilities import blend, class_metrics, fit_blend, fit_temperature, probabilities
+from finetune.calibrate import fit_temperature, softmax
+from finetune.class_probabilities import blend, class_metrics, fit_blend
 from finetune.light_curve_tokens import INPUTS, N_SLOT, N_TOKEN, inputs
 from finetune.predict import load_predictor
 from finetune.tasks.variable_star import CLASSES, TASK, augment, choose, decode
@@ -153,7 +154,7 @@ def test_temperature_and_blend_are_learnt():
     target = rng.integers(0, 3, 2000)
     logits = np.eye(3)[target] * 1.0 + rng.normal(0, 0.7, (2000, 3))
     assert fit_temperature(4 * logits, target) == pytest.approx(4 * fit_temperature(logits, target), rel=0.15)
-    good, noise = probabilities(logits, 0.5), probabilities(rng.normal(0, 1, (2000, 3)), 1.0)
+    good, noise = softmax(logits, 0.5), softmax(rng.normal(0, 1, (2000, 3)), 1.0)
     assert fit_blend(good, noise, target)["weight"] >= 0.8
     assert fit_blend(noise, good, target)["weight"] <= 0.2
     np.testing.assert_allclose(blend(good, noise, 1.0, 1.0), good, atol=1e-5)
