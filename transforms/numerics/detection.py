@@ -18,6 +18,7 @@ DEBLEND_CONTRAST = 0.005
 SEEING = 3.0  #: FWHM in pixels of the filter where the seeing is not known.
 SEEING_RANGE = (1.5, 8.0)
 PIXELS = 4_000_000  #: Pixels above the threshold that one plane may have, tried first.
+LEAST_PIXELS = 10_000  #: Room that the smallest stamp gets.
 CHILDREN = 8_192  #: Deblended children of one parent, tried first.
 SUBSAMPLE = 2  #: Every second pixel is enough for the noise of the filtered plane.
 MOST_EXCESS = 3.0
@@ -139,9 +140,11 @@ def detect(
     }
     plane = native(flux)
     threshold *= noise_excess(plane, error, mask, fwhm)
+    # sep allocates and clears all of its room for each plane: a stamp must not pay for a survey image
+    room = min(PIXELS, max(LEAST_PIXELS, 2 * plane.size))
     # More room first, then without deblending: a crowded field must not end as an error.
     attempts = (
-        (PIXELS, CHILDREN, DEBLEND_CONTRAST),
+        (room, CHILDREN, DEBLEND_CONTRAST),
         (4 * PIXELS, 8 * CHILDREN, DEBLEND_CONTRAST),
         (8 * PIXELS, 8 * CHILDREN, 1.0),
     )
