@@ -122,7 +122,7 @@ class Network:
     Parameters
     ----------
     models : sequence of Module
-        In evaluation mode.
+        They are set to evaluation mode; where a model has a method ``for_inference``, what that returns is run.
     device : torch.device
         Where they run.
     dtype : str
@@ -138,7 +138,8 @@ class Network:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        self.models = [model.to(self.device).eval() for model in self.models]
+        quick = [getattr(model, "for_inference", lambda model=model: model)() for model in self.models]
+        self.models = [model.to(self.device).eval() for model in quick]
 
     def __call__(self, batch: Sequence[Prepared], size: int) -> dict[str, np.ndarray]:
         """Run a batch, padded to ``size``.

@@ -152,6 +152,19 @@ def test_raw_outputs_are_bit_identical_at_fixed_batch_size(fitted, prepared):
     np.testing.assert_array_equal(whole["logits"][5], alone["logits"][0])
 
 
+def test_the_folded_network_is_the_trained_one_and_leaves_it_trainable(fitted, prepared):
+    from finetune.network import Network
+
+    model = fitted[0]
+    folded = Network([model], torch.device("cpu"))(prepared[:8], 8)["logits"]
+    with torch.no_grad():
+        arrays = {n: torch.from_numpy(np.stack([p[n] for p in prepared[:8]])) for n in ("views", "numbers", "known")}
+        plain = model.eval()(**arrays)["logits"].numpy()
+    np.testing.assert_allclose(folded, plain, atol=1e-4)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+    assert any(p.requires_grad for p in model.parameters())
+
+
 def test_few_steps_lower_the_loss(fitted, examples, prepared, tmp_path):
     from finetune.trainer import SurveyTrainer
     from finetune.training_options import make_options
