@@ -199,15 +199,18 @@ def interval(values: np.ndarray, seed: int = 0) -> str:
 
 
 def report(results: dict) -> list[str]:
-    """What the folds gave, as Markdown: one table for each set and seed."""
+    """What the folds gave, as Markdown: for each set a verdict over the seeds, then one table for each seed."""
     from sklearn.metrics import f1_score, roc_auc_score
 
     lines: list[str] = []
     for name, question in QUESTIONS.items():
-        for seed in sorted({key.split("/")[1] for key in results}):
-            done = [results[k]["sets"][name] for k in sorted(results) if k.split("/")[1] == seed]
-            truth = np.concatenate([d["truth"] for d in done]).astype(bool)
-            answers = {kind: np.concatenate([d[kind] for d in done]) for kind in KINDS}
+        seeds = sorted({key.split("/")[1] for key in results})
+        folds = {s: [results[k]["sets"][name] for k in sorted(results) if k.split("/")[1] == s] for s in seeds}
+        whole = [seed for seed in seeds if len(folds[seed]) == FOLDS]
+        if len(whole) > 1:
+            lines += verdict(question, {seed: folds[seed] for seed in whole})
+        for seed, done in folds.items():
+            truth, answers = all_folds(done)
             right = {kind: ((p > 0.5) == truth).astype(float) for kind, p in answers.items()}
             lines += ["", f"{question}, {len(done)} of {FOLDS} folds, n {len(truth)}, seed {seed}", ""]
             lines += ["| answer | accuracy | minus bar, paired | macro-F1 | recalls | AUC | ECE |", "|---" * 7 + "|"]
@@ -218,6 +221,30 @@ def report(results: dict) -> list[str]:
                 minus = "" if kind == "bar" else interval(right[kind] - right["bar"])
                 figures = f"{f1:.3f} | {recalls} | {roc_auc_score(truth, p):.3f} | {ece:.3f}"
                 lines.append(f"| {KINDS[kind]} | {interval(right[kind])} | {minus} | {figures} |")
+    return lines
+
+
+def all_folds(folds: list[dict]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Truth and answers of all folds of one seed, in the order of the folds."""
+    truth = np.concatenate([d["truth"] for d in folds]).astype(bool)
+    return truth, {kind: np.concatenate([d[kind] for d in folds]) for kind in KINDS}
+
+
+def verdict(question: str, folds: dict[str, list[dict]]) -> list[str]:
+    """Accuracy of a run, its mean over the seeds, and that of the seeds' mean probability; intervals over objects."""
+    runs = [all_folds(done) for done in folds.values()]
+    truth = runs[0][0]
+    once = {k: np.mean([(p[k] > 0.5) == truth for _, p in runs], axis=0) for k in KINDS}
+    together = {k: ((np.mean([p[k] for _, p in runs], axis=0) > 0.5) == truth).astype(float) for k in KINDS}
+    lines = ["", f"**{question}, all folds, {len(runs)} seeds, n {len(truth)}**", ""]
+    lines += [
+        "| answer | accuracy of one run | minus bar, paired | mean of the seeds | minus bar, paired |",
+        "|---" * 5 + "|",
+    ]
+    for kind in KINDS:
+        cells = [text for s in (once, together)
+                 for text in (interval(s[kind]), "" if kind == "bar" else interval(s[kind] - s["bar"]))]  # fmt: skip
+        lines.append(f"| {KINDS[kind]} | {' | '.join(cells)} |")
     return lines
 
 
