@@ -23,6 +23,10 @@ from finetune.train import Trained, predict_rows, train_task
 from finetune.training_options import make_options
 
 NOTES = {
+    "intended_use": [
+        "a first class for variable stars and transients with 12 or more visits in one to six bands",
+        "beside the boosted trees, whose answer stands in the same row; the mean of both is the best number",
+    ],
     "data": [
         "simulated light curves on synthetic stamps and on real stamps of SDSS Stripe 82 RR Lyrae and ZTF supernovae",
         "real RR Lyrae of SDSS Stripe 82, half of the stars (Sesar et al. 2010, ApJ 708, 717; SDSS data are public)",

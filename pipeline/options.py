@@ -63,6 +63,8 @@ class RunConfig:
         Detection threshold, signal-to-noise ratio after the matched filter.
     light_curves : mapping of str to str
         Declared columns of light-curve tables.
+    checksums : bool
+        Refuse FITS files whose own checksums do not hold.
     strict, force : bool
         Treat rejects as an error; process again what is done already.
     """
@@ -82,6 +84,7 @@ class RunConfig:
     targets: str = ""
     threshold: float = 4.5
     light_curves: Mapping[str, Any] = field(default_factory=dict)
+    checksums: bool = True
     strict: bool = False
     force: bool = False
 
@@ -93,7 +96,8 @@ class RunConfig:
         dict
             Plain values, for ``Source``.
         """
-        return {"light_curves": dict(self.light_curves)} if self.light_curves else {}
+        options: dict[str, Any] = {"light_curves": dict(self.light_curves)} if self.light_curves else {}
+        return options if self.checksums else {**options, "checksums": False}
 
     def measure_options(self) -> dict[str, Any]:
         """Options of the classical steps.
@@ -223,6 +227,7 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         not config.targets or "://" in config.targets or Path(config.targets).is_file(),
         f"--targets {config.targets!r}: no such file",
     )
+    need(isinstance(config.checksums, bool), f"checksums {config.checksums!r} is not true or false")
     for key in sorted(set(config.light_curves) - set(DECLARED)):
         faults.append(f"--light-curve-columns: unknown key {key!r}; allowed are {', '.join(DECLARED)}")
     system = config.light_curves.get("time_system")

@@ -115,9 +115,20 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="KEY=COLUMN",
         help="declare a column of light-curve tables: time, time_system, mag, flux, error, band, object, ra, dec",
     )
+    _add_checksums(command)
     command.add_argument("--strict", action="store_true", default=None, help="exit with 1 where anything was rejected")
     command.add_argument("--force", action="store_true", default=None, help="process again what is done already")
     _add_display(command)
+
+
+def _add_checksums(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-checksums",
+        dest="checksums",
+        action="store_false",
+        default=None,
+        help="read FITS files whose DATASUM or CHECKSUM is stale, as cut-out tools leave them",
+    )
 
 
 def _add_catalog_commands(add: _Add) -> None:
@@ -132,6 +143,7 @@ def _add_catalog_commands(add: _Add) -> None:
     command = add("replay", "pipeline.cli.run:replay", "Run again only what was refused.")
     command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
     command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+    _add_checksums(command)
     _add_display(command)
     command = add("tasks", "pipeline.cli.look:tasks", "List the science tasks.")
     _add_display(command)

@@ -68,6 +68,7 @@ def replay(options: Namespace) -> int:
         threshold=last.get("threshold", RunConfig().threshold),
         targets=last.get("targets", ""),
         light_curves=last.get("light_curves", {}),
+        checksums=last.get("checksums", True) if options.checksums is None else options.checksums,
         force=True,
     )
     nights = rejected_inputs(options.catalog, options.night)

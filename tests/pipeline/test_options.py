@@ -46,6 +46,10 @@ def test_toml(tmp_path: Path) -> None:
     path.write_text('inputs = ["x"]\noutput = "o"\n[light_curves]\ntime = "hjd"\ntime_system = "hjd"\n')
     config = make_config({}, read_toml(str(path)), TASKS)
     assert config.reader_options() == {"light_curves": {"time": "hjd", "time_system": "hjd"}}
+    assert make_config({"checksums": False}, read_toml(str(path)), TASKS).reader_options()["checksums"] is False
+    path.write_text('inputs = ["x"]\noutput = "o"\nchecksums = "no"\n')
+    with pytest.raises(ConfigError, match="checksums 'no' is not true or false"):
+        make_config({}, read_toml(str(path)), TASKS)
     path.write_text("inputs = [")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_toml(str(path))

@@ -34,7 +34,7 @@ def check_integrity(source: Source, index: int) -> None:
     -----
     ``DATASUM`` covers the data, ``CHECKSUM`` header and data (FITS standard 4.0, section 4.4.2.7 and appendix J). A
     keyword that is absent, or empty, or no checksum at all (some archives write 0) is not checked. Tools that cut out a
-    piece and keep the header leave stale sums; the reader option ``checksums = false`` reads such files.
+    piece and keep the header leave stale sums; ``--no-checksums`` reads them.
     """
     info = source.hdus.fileinfo(index)
     start, span = info["datLoc"], info["datSpan"]
@@ -57,7 +57,7 @@ def check_integrity(source: Source, index: int) -> None:
         ):
             raise Unreadable(
                 f"HDU {index} of {source.file.source} is damaged: DATASUM is {datasum}, the data sum to {found} "
-                "(reader option checksums = false reads it all the same)"
+                "(--no-checksums reads it all the same)"
             )
         if len(checksum) == 16 and _fold(_sum_bytes(header) + found) not in (_ALL_ONES, 0):
             total = _fold(_sum_bytes(header) + found)
