@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,8 +20,11 @@ from transforms.attempt import Tallies
 
 
 @pytest.fixture(autouse=True)
-def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy_night.install(monkeypatch.setattr)
+def _toys() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        toy_night.install(patch.setattr)
+        yield
+    toy_night.forget()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
@@ -17,8 +18,11 @@ PAR_DO = "beam:transform:pardo:v1"
 
 
 @pytest.fixture(autouse=True)
-def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy_night.install(monkeypatch.setattr)
+def _toys() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        toy_night.install(patch.setattr)
+        yield
+    toy_night.forget()
 
 
 @pytest.fixture
