@@ -1,14 +1,19 @@
 """``python -m benchmarks``: every figure of docs/performance.md from one command.
 
 Ratios are taken in one run, the routes in turn (ours, bare, script, ours, ...), medians over the rounds. Peak memory is
-that of the whole process tree, sampled ten times a second, of a fresh process for each size.
+that of the whole process tree, sampled ten times a second, of a fresh process for each size. Each part that is run
+replaces its own section of the page, with its command and the machine's load; ``docs/parts/performance_*.md`` hold the
+sentences on what the figures mean.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import resource
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -16,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -26,6 +32,15 @@ KINDS = {
     "variable_star": {"fields": 0, "stamps": 0, "spectra": 0, "light_curves": 1},
 }
 NIGHT = "2026-11-24"
+TITLES = {
+    "throughput": "Throughput",
+    "memory": "Memory and time by size",
+    "start": "Start",
+    "large": "Large files",
+}
+RESULTS = ROOT / "benchmarks" / "results" / "performance.json"
+PARTS = ROOT / "docs" / "parts"
+PAGE = ROOT / "docs" / "performance.md"
 
 
 def make_night(folder: Path, task: str, n: int, seed: int = 1) -> Path:
@@ -63,9 +78,22 @@ def throughput(folder: Path, n: int, rounds: int, tasks: list[str]) -> list[str]
     return lines
 
 
-def watched(command: list[str]) -> tuple[float, float]:
-    """Run a command; wall seconds and peak resident memory of its whole process tree in MB."""
-    started, peak = time.perf_counter(), 0.0
+class Watched(NamedTuple):
+    """What a command took: wall and CPU seconds, and peak resident memory of its whole process tree in MB."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def watched(command: list[str]) -> Watched:
+    """Run a command in a process of its own."""
+    started, before, peak = time.perf_counter(), _cpu(), 0.0
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     tree = psutil.Process(process.pid)
     while process.poll() is None:
@@ -77,7 +105,7 @@ def watched(command: list[str]) -> tuple[float, float]:
         time.sleep(0.1)
     if process.returncode:
         raise RuntimeError(f"{command} exited with {process.returncode}")
-    return time.perf_counter() - started, peak
+    return Watched(time.perf_counter() - started, _cpu() - before, peak)
 
 
 def run_command(night: Path, output: Path, task: str) -> list[str]:
@@ -89,11 +117,17 @@ def run_command(night: Path, output: Path, task: str) -> list[str]:
 
 def memory(folder: Path, sizes: list[int], task: str) -> list[str]:
     """Peak memory and time of the whole command by size."""
-    lines = ["| task | n | peak memory, MB | seconds |", "|---|---:|---:|---:|"]
+    lines = [
+        "| task | n | peak memory, MB | seconds | CPU s | CPU ms for each more object |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    before: tuple[int, float] | None = None
     for n in sizes:
         night = make_night(folder / f"{task}-{n}", task, n)
-        seconds, peak = watched(run_command(night, folder / "out", task))
-        lines.append(f"| `{task}` | {n} | {peak:.0f} | {seconds:.1f} |")
+        took = watched(run_command(night, folder / "out", task))
+        slope = f"{1e3 * (took.cpu - before[1]) / (n - before[0]):.2f}" if before else ""
+        before = (n, took.cpu)
+        lines.append(f"| `{task}` | {n} | {took.peak:.0f} | {took.wall:.1f} | {took.cpu:.1f} | {slope} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -103,8 +137,8 @@ def start_up(folder: Path, rounds: int) -> list[str]:
     night = make_night(folder / "one", "variable_star", 1)
     help_, first = [], []
     for _ in range(rounds):
-        help_.append(watched([str(Path(sys.executable).parent / "nightcat"), "--help"])[0])
-        first.append(watched(run_command(night, folder / "out1", "variable_star"))[0])
+        help_.append(watched([str(Path(sys.executable).parent / "nightcat"), "--help"]).wall)
+        first.append(watched(run_command(night, folder / "out1", "variable_star")).wall)
     return ["| what | median, s | limit, s |", "|---|---:|---:|",
             f"| `nightcat --help` | {statistics.median(help_):.2f} | 0.5 |",
             f"| `nightcat run` of one light curve, start to exit | {statistics.median(first):.1f} | 6 |"]  # fmt: skip
@@ -128,14 +162,17 @@ def large(folder: Path, side: int, spectra: int) -> list[str]:
             stream.write(np.ascontiguousarray(np.tile(field["flux"], (1, times)).astype(">f4")))
     lines = ["| file | size, MB | peak memory, MB | seconds |", "|---|---:|---:|---:|"]
     size = (night / "large.fits").stat().st_size / 1e6
-    seconds, peak = watched(run_command(night, folder / "out2", "galaxy_morphology"))
-    lines.append(f"| image of {shape[0]} x {shape[1]} pixels | {size:.0f} | {peak:.0f} | {seconds:.0f} |")
+    took = watched(run_command(night, folder / "out2", "galaxy_morphology"))
+    lines.append(f"| image of {shape[0]} x {shape[1]} pixels | {size:.0f} | {took.peak:.0f} | {took.wall:.0f} |")
+    print(lines[-1], flush=True)
     night = make_night(folder / "many", "stellar_parameters", spectra)
     for path in (night / "spectra").glob("spec-*"):
         path.unlink()
     size = sum(p.stat().st_size for p in night.rglob("*.fits")) / 1e6
-    seconds, peak = watched(run_command(night, folder / "out3", "stellar_parameters"))
-    lines.append(f"| one DESI-like file of {round(0.4 * spectra)} spectra | {size:.0f} | {peak:.0f} | {seconds:.0f} |")
+    took = watched(run_command(night, folder / "out3", "stellar_parameters"))
+    count = round(0.4 * spectra)
+    lines.append(f"| one DESI-like file of {count} spectra | {size:.0f} | {took.peak:.0f} | {took.wall:.0f} |")
+    print(lines[-1], flush=True)
     return lines
 
 
@@ -155,30 +192,56 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="sizes for the memory")
     parser.add_argument("--side", type=int, default=16_384, help="side of the large image (16384 pixels: 1.07 GB)")
     parser.add_argument("--spectra", type=int, default=12_500, help="0.4 of them lie in the one large file")
-    parser.add_argument("--only", nargs="+", default=["throughput", "memory", "start", "large"])
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "performance.md", help="page to write")
+    parser.add_argument("--only", nargs="+", default=list(TITLES), choices=list(TITLES))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the figures are kept")
     options = parser.parse_args()
-    parts: dict[str, list[str]] = {}
+    kept = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if "throughput" in options.only:
-            parts["Throughput"] = throughput(folder, options.n, options.rounds, options.tasks)
-        if "memory" in options.only:
-            parts["Memory and time by size"] = memory(folder, options.sizes, "variable_star")
-        if "start" in options.only:
-            parts["Start"] = start_up(folder, options.rounds)
-        if "large" in options.only:
-            parts["Large files"] = large(folder, options.side, options.spectra)
-    command = "python -m benchmarks " + " ".join(sys.argv[1:])
-    load = os.getloadavg()
-    head = (
-        f"Written by `{command.strip()}` on {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"load average {load[0]:.1f} at the end; one torch thread. Ratios are of medians of {options.rounds} rounds; "
-        "above 1 means that ours is faster."
-    )
-    body = "\n\n".join(f"## {title}\n" + "\n".join(lines) for title, lines in parts.items())
-    options.output.write_text(f"# Performance\n\n{head}\n\n{body}\n", encoding="utf-8")
-    print(f"wrote {options.output}")
+        for part in options.only:
+            if part == "throughput":
+                lines = throughput(folder, options.n, options.rounds, options.tasks)
+            elif part == "memory":
+                lines = memory(folder, options.sizes, "variable_star")
+            elif part == "start":
+                lines = start_up(folder, options.rounds)
+            else:
+                lines = large(folder, options.side, options.spectra)
+            add(kept, part, lines, options.rounds)
+            options.results.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_page(kept)
+
+
+def add(kept: dict[str, dict[str, object]], part: str, lines: list[str], rounds: int) -> None:
+    """Put a part's table among the results: a row replaces the one with the same beginning."""
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    load = f"load average {os.getloadavg()[0]:.1f} at the end"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, one torch thread"
+    old = kept.get(part, {}).get("rows", {})
+    rows = {_key(line): {"row": line, "how": f"`{command}`, {rounds} rounds, {load}"} for line in lines[2:]}
+    same = old if kept.get(part, {}).get("head") == lines[:2] else {}
+    kept[part] = {"head": lines[:2], "rows": {**same, **rows}, "machine": machine}  # type: ignore[dict-item]
+
+
+def _key(line: str) -> str:
+    """The first two cells: what was measured, and on how many."""
+    return "|".join(line.split("|")[1:3]).strip()
+
+
+def write_page(kept: dict[str, dict[str, object]]) -> None:
+    """Write docs/performance.md from the kept results and the sentences beside them."""
+    parts = [(PARTS / "performance.md").read_text(encoding="utf-8").rstrip()]
+    for part, title in TITLES.items():
+        if part not in kept:
+            continue
+        found: dict[str, dict[str, str]] = kept[part]["rows"]  # type: ignore[assignment]
+        table = "\n".join([*kept[part]["head"], *(row["row"] for row in found.values())])  # type: ignore[misc]
+        how = "\n".join(dict.fromkeys(f"- {row['how']}" for row in found.values()))
+        note = PARTS / f"performance_{part}.md"
+        said = [note.read_text(encoding="utf-8").rstrip()] if note.exists() else []
+        parts.append("\n\n".join([f"## {title}", table, f"Measured on {kept[part]['machine']}, with:\n\n{how}", *said]))
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(f"wrote {PAGE}")
 
 
 if __name__ == "__main__":
