@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -25,12 +23,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from finetune import tasks
+from finetune.bundle_files import INFO, digests, new_folder, sha256
 from finetune.jsonfile import write_json
 
 if TYPE_CHECKING:
     from finetune.task import Baseline, Task
 
-INFO = "bundle.json"
 FORMAT = 1  #: Raised when the layout of the folder changes.
 
 
@@ -232,12 +230,8 @@ def save_bundle(
     """
     from finetune.weights import save_weights
 
-    path = Path(path)
-    if path.exists() and not (path / INFO).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise BundleError(f"{path} exists and is no bundle; it is left as it is")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    path = _free(Path(path))
+    with new_folder(path) as folder:
         for number, model in enumerate(models):
             save_weights(model, folder / _member(number), storage)
         arrays, meta = baseline.state()
@@ -245,13 +239,47 @@ def save_bundle(
         write_json(folder / "baseline.json", meta)
         for name, value in extra.items():
             write_json(folder / name, value)
-        content = {"format": FORMAT, **asdict(info), "members": len(models), "files": _digests(folder)}
-        write_json(folder / INFO, content)
-        folder.chmod(0o755)
-        _swap(folder, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _write_info(folder, replace(info, members=len(models)))
     return load_bundle(path)
+
+
+def derive_bundle(bundle: Bundle, path: str | Path, **changes: Any) -> Bundle:
+    """Write a copy of a bundle that says something else in ``bundle.json``; weights and baseline stay.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model to copy.
+    path : str or Path
+        Folder to make; an earlier bundle there is replaced, anything else is not.
+    **changes
+        Fields of ``Info``.
+
+    Returns
+    -------
+    Bundle
+        Read back and checked; it has a digest of its own.
+
+    Raises
+    ------
+    BundleError
+        Where the folder holds something else.
+    """
+    path = _free(Path(path))
+    with new_folder(path) as folder:
+        shutil.copytree(bundle.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INFO, ".*"))
+        _write_info(folder, replace(bundle.info, **changes))
+    return load_bundle(path)
+
+
+def _free(path: Path) -> Path:
+    if path.exists() and not (path / INFO).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is no bundle; it is left as it is")
+    return path
+
+
+def _write_info(folder: Path, info: Info) -> None:
+    write_json(folder / INFO, {"format": FORMAT, **asdict(info), "files": digests(folder)})
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -281,7 +309,7 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path / INFO} is damaged: {error}") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise BundleError(f"{path / INFO} is not of bundle format {FORMAT}")
-    stated, found = content.pop("files", {}), _digests(path)
+    stated, found = content.pop("files", {}), digests(path)
     faults = [f"{name} is missing" for name in sorted(set(stated) - set(found))]
     faults += [f"{name} is not listed in {INFO}" for name in sorted(set(found) - set(stated))]
     faults += [
@@ -295,7 +323,7 @@ def load_bundle(path: str | Path) -> Bundle:
     if faults:
         raise BundleError(f"{path}: {'; '.join(faults)}")
     content["classes"] = tuple(content["classes"])
-    return Bundle(path, Info(**content), bundle_digest({**found, INFO: _sha256(path / INFO)}))
+    return Bundle(path, Info(**content), bundle_digest({**found, INFO: sha256(path / INFO)}))
 
 
 def bundle_digest(digests: Mapping[str, str]) -> str:
@@ -340,24 +368,3 @@ def bundled(task: str) -> Path:
 
 def _member(number: int) -> str:
     return f"model_{number}" if number else "model"
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return {n: _sha256(folder / n) for n in names if n != INFO and not any(s.startswith(".") for s in n.split("/"))}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put the new folder in place; a folder cannot be renamed over a full one, so the old one steps aside first."""
-    if path.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        os.replace(path, aside / path.name)
-        os.replace(new, path)
-        shutil.rmtree(aside)
-    else:
-        os.replace(new, path)

@@ -17,7 +17,7 @@ import torch
 from finetune.bundle import check_version, load_bundle
 from finetune.network import DeviceError, Network, resolve_device
 from finetune.task import Baseline, Prepared, Row, Task
-from finetune.wrappers import Classical, Combined, Finite, Learned, Rows, Typed
+from finetune.wrappers import Adapted, Classical, Combined, Finite, Learned, Rows, Typed
 
 __all__ = [
     "DeviceError",
@@ -121,7 +121,9 @@ def make_predictor(
         the choice.
     """
     learned = learned_rows(task, models, calibration, device=device, dtype=dtype)
-    rows = Typed(Finite(Combined(task, learned, classical_rows(task, baseline), rule), "MODEL_FAILED"))
+    rows: Rows = Typed(Finite(Combined(task, learned, classical_rows(task, baseline), rule), "MODEL_FAILED"))
+    if "survey" in calibration:
+        rows = Adapted(rows, task, calibration["survey"])
     return TaskPredictor(task, rows, digest)
 
 

@@ -32,7 +32,8 @@ def prepare(record: Spectrum) -> Prepared:
     mapping of str to ndarray
         ``flux`` and ``ivar``, float32, shape (N_PIXEL,): flux of mean one in 5000 to 6000 Angstrom, 0 where bad;
         ``calibrated``, float32, shape (): 1 after ``finetune.selfcalibrate``; ``star``, int64, shape (): a key by
-        which a network in training knows the stars of its kernel ridge.
+        which a network in training knows the stars of its kernel ridge; ``instrument``, int64, shape (): a key of
+        telescope and instrument.
     """
     mask = record.mask
     if record.frame != "rest":
@@ -40,7 +41,12 @@ def prepare(record: Spectrum) -> Prepared:
     wave = record.wavelength / (1 + rest_velocity(record) / C_KMS)
     flux, ivar, bad = rebin(wave, record.flux, record.ivar, mask, grid.wavelengths())
     out = normalise(flux, ivar, ~bad)
-    return {**out, "calibrated": np.zeros((), np.float32), "star": np.array(star_key(record), np.int64)}
+    return {
+        **out,
+        "calibrated": np.zeros((), np.float32),
+        "star": np.array(star_key(record), np.int64),
+        "instrument": np.array(_key(record.instrument), np.int64),
+    }
 
 
 def star_key(record: Spectrum) -> int:
@@ -57,6 +63,10 @@ def star_key(record: Spectrum) -> int:
         0 to 2 ** 62.
     """
     name = record.object_id or f"{record.source}:{record.hdu}:{record.row}"
+    return _key(name)
+
+
+def _key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
 
 

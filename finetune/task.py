@@ -145,6 +145,12 @@ class Task:
         classical steps).
     augment : callable or None
         ``augment(prepared, targets, rng) -> (prepared, targets)``: training only, a batch of stacked arrays.
+    adapt : callable or None
+        ``adapt(prepared, baseline) -> dict``: what all objects of one survey have in common, learnt without a label;
+        JSON-able. Raises ``ValueError`` where they are too few or of several instruments.
+    adjust : callable or None
+        ``adjust(prepared, survey) -> Prepared``: one object's input with that taken out; unchanged where the object is
+        of another instrument.
     label_columns : tuple of str
         Columns that a label file must hold, beside ``object_id`` or ``source``.
     classes : tuple of str
@@ -179,6 +185,8 @@ class Task:
     metrics: Callable[[Sequence[Row], Sequence[Labels], str], dict[str, float]]
     simulate: Callable[[int, int], list[Example]]
     augment: Callable[..., Any] | None = None
+    adapt: Callable[[Sequence[Prepared], Any], dict[str, Any]] | None = None
+    adjust: Callable[[Prepared, Mapping[str, Any]], Prepared] | None = None
     label_columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     batch_size: int = 8

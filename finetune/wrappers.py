@@ -120,6 +120,48 @@ class Classical:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapted:
+    """Inputs with what their survey has in common taken out, before anything looks at them.
+
+    Parameters
+    ----------
+    inner : Rows
+        The predictor inside.
+    task : Task
+        Gives ``adjust``.
+    survey : mapping
+        From ``Task.adapt``.
+    """
+
+    inner: Rows
+    task: Task
+    survey: Mapping[str, Any]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those of the inner one."""
+        return self.inner.columns
+
+    def predict(self, batch: Sequence[Prepared], size: int) -> list[Row]:
+        """Adjust the inputs and ask the inner predictor.
+
+        Parameters
+        ----------
+        batch : sequence of Prepared
+            Inputs.
+        size : int
+            Padded shape.
+
+        Returns
+        -------
+        list of dict
+            Rows of the inner predictor.
+        """
+        assert self.task.adjust is not None
+        return self.inner.predict([self.task.adjust(item, self.survey) for item in batch], size)
+
+
+@dataclass(frozen=True, slots=True)
 class Finite:
     """Nothing that is not finite gets out: it becomes None and a flag.
 

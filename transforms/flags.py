@@ -63,7 +63,7 @@ REGISTRY: tuple[Flag, ...] = (
     Flag(29, "LOW_SN", "The median signal-to-noise ratio of a resolution element is below 3."),
     Flag(30, "PARTIAL_COVERAGE", "Less than 70 percent of 3800 to 7300 Angstrom is covered."),
     Flag(31, "VELOCITY_UNCERTAIN", "The cross-correlation has a second peak of nearly equal height."),
-    Flag(32, "NOT_CALIBRATED_TO_SURVEY", "Too few spectra of this survey for the label-free self-calibration."),
+    Flag(32, "NOT_CALIBRATED_TO_SURVEY", "The model was not adapted to this instrument (see `nightcat adapt`)."),
     Flag(33, "NOT_STELLAR", "No stellar template fits; the stellar parameters do not apply."),
     Flag(40, "FEW_POINTS", "Too few good points for the measurement; its columns are null."),
     Flag(41, "UNSORTED", "The file's times were not in order; they have been sorted."),

@@ -213,6 +213,8 @@ class Spectrum(Identity):
         True where the file's own wavelengths were in air (they have been converted).
     z_header : float or None
         Redshift that the file itself claims; provenance, never an input of a model.
+    instrument : str
+        TELESCOP and INSTRUME of the file's header, empty where it has none: whose response a survey calibrates.
     """
 
     wavelength: np.ndarray
@@ -224,6 +226,7 @@ class Spectrum(Identity):
     frame: str = ""
     air: bool = False
     z_header: float | None = None
+    instrument: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

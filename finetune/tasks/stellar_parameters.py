@@ -11,6 +11,7 @@ import numpy as np
 from finetune import spectral_baselines, stellar_choice
 from finetune import spectral_grid as grid
 from finetune.conformal import factors, lookup
+from finetune.selfcalibrate import apply_response, learn_response
 from finetune.spectral_augment import degrade
 from finetune.spectral_baselines import StellarBaseline
 from finetune.spectral_input import prepare
@@ -242,6 +243,8 @@ TASK = Task(
     metrics=stellar_choice.metrics,
     simulate=simulate,
     augment=degrade,
+    adapt=learn_response,
+    adjust=apply_response,
     label_columns=QUANTITIES,
     batch_size=8,
     options={

@@ -176,6 +176,18 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--output", metavar="FILE.json", help="write all figures to a file")
     _add_display(command)
 
+    command = add(
+        "adapt",
+        "pipeline.cli.models:adapt",
+        "Adapt a model to an instrument by some tens of its files; no labels.",
+    )
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
+    command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files of one instrument")
+    command.add_argument(
+        "--output", required=True, metavar="BUNDLE", help="folder of the adapted model, for run --bundle"
+    )
+    _add_display(command)
+
 
 def _add_simulation_commands(add: _Add) -> None:
     command = add("simulate", "pipeline.cli.demo:simulate", "Write a simulated night of files with its truth.")

@@ -82,6 +82,37 @@ def evaluate(options: Namespace) -> int:
     return _judged(options, f"{options.bundle}: figures with 95 % intervals", work)
 
 
+def adapt(options: Namespace) -> int:
+    """Adapt a model to an instrument.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    from pipeline.quiet import quiet_libraries
+
+    try:
+        with quiet_libraries(None):
+            from finetune.commands import run_adapt
+
+            command = f"nightcat {shlex.join(sys.argv[1:])}"
+            found = run_adapt(options.bundle, _inputs(options), options.output, command=command, say=_say(options))
+    except (ValueError, KeyError, OSError) as error:  # of the options, the model or the files: it says what to mend
+        return fail(str(error), EXIT_USAGE)
+    if options.json:
+        print(json.dumps(found))
+    elif not options.quiet:
+        model = found["model"]
+        print(f"adapted; use it: nightcat run --bundle {model['task']}={model['path']} ...")
+    return EXIT_OK
+
+
 def _inputs(options: Namespace) -> list[Any]:
     from pipeline.sources import find_files, fingerprint
 

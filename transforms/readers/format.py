@@ -188,6 +188,14 @@ class Source:
                 raise Unreadable(f"not readable as FITS: {self.file.source}: {error}") from error
         return self._fits
 
+    @cached_property
+    def instrument(self) -> str:
+        """TELESCOP and INSTRUME of the first header, empty where there is none."""
+        if not self.is_fits:
+            return ""
+        cards = (str(self.hdus[0].header.get(name) or "").strip() for name in ("TELESCOP", "INSTRUME"))
+        return " ".join(filter(None, cards))
+
     def missing_bytes(self) -> int:
         """How many bytes the FITS headers announce beyond the end of the file.
 

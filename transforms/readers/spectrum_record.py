@@ -70,6 +70,7 @@ def make_spectrum(
         Where the arrays are no spectrum; the message names the value.
     """
     fields.setdefault("object_id", stem(source))
+    fields.setdefault("instrument", source.instrument)
     wavelength = np.asarray(wavelength, dtype=np.float64)
     flux = np.asarray(flux, dtype=np.float64)
     ivar = None if ivar is None else np.asarray(ivar, dtype=np.float64)
