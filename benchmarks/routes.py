@@ -22,8 +22,8 @@ from pipeline.options import RunConfig
 from pipeline.sources import find_files, fingerprint
 from pipeline.tables import table_columns
 from transforms.attempt import Tallies
-from transforms.infer import Ready, answer, expand
 from transforms.ingest import ingest
+from transforms.objects import Ready, answer, expand
 from transforms.records import Item, Reject
 
 

@@ -11,7 +11,7 @@ from apache_beam.metrics.metric import Metrics
 
 from transforms.attempt import Tallies, attempt, describe
 from transforms.measure import STEPS
-from transforms.readers import Source, formats, identify
+from transforms.readers import Source, identify
 from transforms.records import FileRef, Item, Reject
 
 REJECTS = "rejects"
@@ -44,25 +44,6 @@ def ingest(file: FileRef, options: Mapping[str, Any], records: Collection[type])
         if STEPS[kind.record][2] not in records:
             return []
         return list(kind.items(source))
-
-
-def open_item(item: Item, options: Mapping[str, Any]) -> Iterator[Any]:
-    """Open the file of an item and yield its objects, not decoded yet; the file closes after the last one.
-
-    Parameters
-    ----------
-    item : Item
-        Reference made by ``ingest``.
-    options : mapping
-        Options of the readers.
-
-    Yields
-    ------
-    Entry
-        One for each object.
-    """
-    with Source(item.file, options) as source:
-        yield from formats()[item.format].entries(source, item)
 
 
 def publish(tallies: Tallies) -> None:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,7 @@ import transforms.readers
 from pipeline.sources import find_files, fingerprint
 from tests import toy
 from transforms.attempt import NoReader, Unreadable
-from transforms.flags import decode
-from transforms.infer import Infer, ReadAhead, base_row
+from transforms.infer import Infer
 from transforms.ingest import Ingest, ingest
 from transforms.records import FileRef, LightCurve
 
@@ -123,40 +119,3 @@ def test_unknown_empty_and_damaged_files_say_so(tmp_path: Path, toys: None) -> N
         path.write_bytes(data)
         with pytest.raises(error, match=words):
             ingest(FileRef(url=str(path), source=name), {}, (LightCurve,))
-
-
-def test_numbers_that_are_not_finite_become_null_with_a_flag() -> None:
-    record = toy._load("s", 0, "1")
-    row = base_row(dataclasses.replace(record, ra=float("nan"), mjd=None, measured={"a": float("inf"), "b": 2.0}))
-    assert (row["ra"], row["dec"], row["mjd"], row["a"], row["b"]) == (None, None, None, None, 2.0)
-    assert set(decode(row["flags"])) == {"NO_POSITION", "NO_TIME", "MEASURE_FAILED"}
-
-
-def test_the_reader_runs_ahead_but_not_without_bound() -> None:
-    made = []
-
-    def work(n: int) -> Iterator[int]:
-        for i in range(100):
-            made.append(i)
-            yield i
-
-    ahead = ReadAhead(work, items=1, results=5)
-    assert list(ahead.offer(0)) == []
-    deadline = time.monotonic() + 5
-    while len(made) < 6 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    assert 5 <= len(made) <= 7
-    assert list(ahead.finish()) == list(range(100))
-
-
-def test_a_fault_in_the_reader_thread_is_raised_in_the_main_one() -> None:
-    def work(n: int) -> Iterator[int]:
-        yield 1
-        raise SystemError("ours")
-
-    ahead = ReadAhead(work, 1, 5)
-    list(ahead.offer(0))
-    with pytest.raises(SystemError, match="ours"):
-        list(ahead.finish())
-    assert not any(t.name == "nightcat-reader" and t.is_alive() for t in threading.enumerate() if t is ahead._thread)
