@@ -17,6 +17,7 @@ import numpy as np
 
 from transforms.attempt import Unreadable, Unusable
 from transforms.readers.format import Entry, Format, Source
+from transforms.readers.light_curve_columns import NAMES as LIGHT_CURVE
 from transforms.readers.spectrum_record import error_to_ivar, make_spectrum, row_items
 from transforms.records import Item, Spectrum
 
@@ -52,7 +53,8 @@ def _no_entries(source: Source, item: Item) -> Iterator[Entry]:
 
 
 def _is_sampled(source: Source) -> bool:
-    return {"source_id", "flux", "flux_error"} <= _names(source) and "time" not in _names(source)
+    names = _names(source)
+    return {"source_id", "flux", "flux_error"} <= names and names.isdisjoint(LIGHT_CURVE["time"])
 
 
 def _table(source: Source) -> dict[str, Any]:

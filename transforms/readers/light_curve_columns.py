@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transforms.attempt import Unusable
+from transforms.readers.light_curve_times import SYSTEMS
 
-#: Known names in lower case, the surest first.
+__all__ = ["DECLARED", "NAMES", "SYSTEMS", "Layout", "declared", "known", "plain", "unit_in_name"]  # the door reads two
+
+#: Known names as ``plain`` spells them, the surest first: barycentric before heliocentric before plain time, an object
+#: before what the user asked for or a word that may be anything.
 NAMES: dict[str, tuple[str, ...]] = {
-    "time": ("mjd", "bjd", "hjd", "jd", "bjd_tdb", "time", "midpointmjdtai", "midpointtai", "obsmjd", "expmjd", "t",
-             "bjd - 2454833", "bjd - 2457000", "hmjd", "date_mjd", "obs_time", "times"),
-    "magnitude": ("mag", "magnitude", "mag_auto", "magpsf", "psfmag", "calib_mag", "magnitudes", "vmag", "mag_iso"),
-    "flux": ("psfflux", "flux", "fluxcal", "flux_nanojansky", "forcediffimflux", "pdcsap_flux", "sap_flux",
-             "corrected flux", "raw flux", "forced_flux"),
-    "magnitude_error": ("magerr", "mag_err", "e_mag", "err", "error", "sigmapsf", "sigma", "magerr_auto", "uncertainty",
-                        "dmag", "emag", "mag_error"),
+    "time": ("bjd", "bjd_tdb", "btjd", "bkjd", "hjd", "hmjd", "mjd", "jd",
+             "midpointmjdtai", "midpointtai", "expmidptmjd", "obsmjd", "expmjd", "date_mjd", "time", "obs_time",
+             "times", "t"),
+    "magnitude": ("mag", "magnitude", "mag_auto", "psfmag", "calib_mag", "magnitudes", "vmag", "mag_iso"),
+    "flux": ("psfflux", "flux", "fluxcal", "flux_nanojansky", "pdcsap_flux", "sap_flux", "corrected_flux", "raw_flux",
+             "forced_flux"),
+    "magnitude_error": ("magerr", "mag_err", "e_mag", "mag_error", "err", "error", "sigma", "magerr_auto",
+                        "uncertainty", "dmag", "emag"),
     "flux_error": ("psffluxerr", "fluxerr", "flux_err", "flux_error", "fluxcalerr", "e_flux", "err", "error", "sigma",
-                   "forcediffimfluxunc", "dflux", "uncertainty", "psffluxerr"),
-    "band": ("band", "filter", "filtername", "flt", "fid", "filt", "passband", "filters"),
-    "object": ("object_id", "objectid", "oid", "objid", "diaobjectid", "snid", "source_id", "sourceid", "star",
-               "star_id", "starid", "id", "name", "object"),
+                   "dflux", "uncertainty", "fraw_err"),
+    "band": ("band", "filter", "filtername", "filtercode", "flt", "fid", "filt", "passband", "filters"),
+    "object": ("object_id", "objectid", "oid", "objid", "obj_id", "diaobjectid", "snid", "source_id", "sourceid",
+               "masterid", "asas_sn_id", "ticid", "tic_id", "tic", "kepid", "epic", "ssnamenr", "star", "star_id",
+               "starid", "star_name", "starname", "object_name", "objectname", "objname", "source_name", "target_id",
+               "targetid", "targetname", "target_name", "target", "numericid", "id", "name", "object", "inputid"),
     "ra": ("ra", "ra_deg", "raj2000", "_raj2000", "meanra", "ra_obj"),
     "dec": ("dec", "dec_deg", "decl", "dej2000", "_dej2000", "meandec", "dec_obj"),
-    "quality": ("catflags", "quality", "sap_quality", "flags_phot", "bad", "info_bits"),
+    "quality": ("catflags", "quality", "sap_quality", "flags_phot", "bad", "info_bits", "rejected_by_photometry",
+                "rejected_by_variability", "pixelflags_bad", "pixelflags_saturatedcenter", "psfflux_flag"),
 }  # fmt: skip
 DECLARED = ("time", "time_system", "mag", "flux", "error", "band", "object", "ra", "dec")
-_OFFSETS = {
-    "mjd": 0.0, "jd": -2400000.5, "hjd": -2400000.5, "bjd": -2400000.5, "hmjd": 0.0, "bmjd": 0.0, "tai": 0.0,
-    "btjd": 2457000 - 2400000.5, "bkjd": 2454833 - 2400000.5, "tcb": 0.0, "rjd": -0.5, "ogle": 2450000 - 2400000.5,
-}  # fmt: skip
-_SCALES = {"bjd": "tdb", "btjd": "tdb", "bkjd": "tdb", "bmjd": "tdb", "tcb": "tcb", "tai": "tai"}
-SYSTEMS = tuple(_OFFSETS)
-_JANSKY = {"Jy": 1e9, "mJy": 1e6, "uJy": 1e3}
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names of the columns of a table.
+    """Names of the columns of a table; empty where there is none.
 
     Parameters
     ----------
@@ -49,10 +50,26 @@ class Layout:
         Column of magnitudes or fluxes.
     magnitudes : bool
         True where ``value`` holds magnitudes.
-    error, band, object, ra, dec, quality : str
-        Other columns; empty where there are none.
+    error, band, object, ra, dec : str
+        Other columns.
+    quality : tuple of str
+        Columns that tell bad points, any of them.
     system : str
-        Time system, one of ``SYSTEMS``, or empty where it is to be told from the values.
+        Time system, or empty where it is to be told from the column and its values.
+    sign : str
+        Column that tells whether a magnitude stands for a negative flux (``isdiffpos``).
+    zero_point : str
+        Column of the AB magnitude of one unit of flux.
+    zero_system : str
+        Column that names the system of ``zero_point``.
+    unit : str
+        Unit of ``value`` that the survey fixes where the file states none.
+    difference : bool
+        True where ``value`` is what a template image lacks, not all of the object's light.
+    fault : str
+        Why ``value`` cannot be used, where it cannot.
+    instead : Layout or None
+        To be used for an object most of whose points have no ``value``.
     """
 
     time: str
@@ -63,8 +80,121 @@ class Layout:
     object: str = ""
     ra: str = ""
     dec: str = ""
-    quality: str = ""
+    quality: tuple[str, ...] = ()
     system: str = ""
+    sign: str = ""
+    zero_point: str = ""
+    zero_system: str = ""
+    unit: str = ""
+    difference: bool = False
+    fault: str = ""
+    instead: Layout | None = None
+
+
+#: Fields of a layout that are names of columns.
+_COLUMNS = frozenset({"time", "value", "error", "band", "sign", "zero_point", "zero_system"})
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A table whose column names mean what one survey means by them.
+
+    Parameters
+    ----------
+    needs : frozenset of str
+        Names, as ``plain`` spells them, that tell it.
+    roles : mapping
+        Fields of ``Layout`` that its names fix: names of columns (the first that is there), or values of the others.
+    instead : mapping or None
+        The same for an object most of whose points lack the first choice.
+    """
+
+    needs: frozenset[str]
+    roles: Mapping[str, Any]
+    instead: Mapping[str, Any] | None = None
+
+
+def _ztf(value: str, error: str, *, corrected: tuple[str, ...] = ()) -> Survey:
+    """Magnitudes of a difference image, whose sign stands beside them, or, where they are there, of all the light."""
+    difference = {"value": value, "error": error, "magnitudes": True, "sign": "isdiffpos", "difference": True}
+    if not corrected:
+        return Survey(frozenset({value, "isdiffpos"}), difference)
+    # the error that does not take the template's noise out again: the other one is 100 for half of the points
+    total = {"value": corrected[0], "error": corrected[1:], "magnitudes": True}
+    return Survey(frozenset({value, "isdiffpos", corrected[0]}), total, difference)
+
+
+#: The most special first.
+SURVEYS: tuple[Survey, ...] = (
+    _ztf("magpsf", "sigmapsf", corrected=("magpsf_corr", "sigmapsf_corr_ext", "sigmapsf_corr")),  # ALeRCE
+    _ztf("mag", "e_mag", corrected=("mag_corr", "e_mag_corr_ext", "e_mag_corr")),  # ALeRCE, second interface
+    _ztf("magpsf", "sigmapsf"),  # ZTF alerts, Fink
+    _ztf("mag", "e_mag"),
+    Survey(frozenset({"forcediffimflux", "zpdiff"}), {  # ZTF forced photometry service
+        "value": "forcediffimflux", "error": "forcediffimfluxunc", "magnitudes": False, "zero_point": "zpdiff",
+        "difference": True}),
+    Survey(frozenset({"mag_tot", "sigma_mag_tot"}), {
+        "value": "mag_tot", "error": "sigma_mag_tot", "magnitudes": True}),
+    Survey(frozenset({"flux", "zp"}), {  # sncosmo
+        "value": "flux", "error": ("fluxerr", "flux_err"), "magnitudes": False, "zero_point": "zp",
+        "zero_system": "zpsys"}),
+    Survey(frozenset({"ujy", "dujy", "f"}), {  # ATLAS forced photometry on difference images
+        "value": "ujy", "error": "dujy", "magnitudes": False, "unit": "uJy", "band": "f", "quality": ("err",),
+        "difference": True}),
+    Survey(frozenset({"transit_id", "flux", "flux_over_error", "time"}), {  # Gaia epoch photometry
+        "time": "time", "value": "flux", "error": "flux_error", "magnitudes": False, "system": "gaia",
+        "unit": "electron/s"}),
+    Survey(frozenset({"flux", "flux_error", "limit", "camera"}), {  # ASAS-SN
+        "value": "flux", "error": "flux_error", "magnitudes": False, "unit": "mJy"}),
+    Survey(frozenset({"flux", "flux_err", "limit", "camera"}), {
+        "value": "flux", "error": "flux_err", "magnitudes": False, "unit": "mJy"}),
+    Survey(frozenset({"psfflux", "scienceflux"}), {  # Rubin DIASource and DIAForcedSource
+        "value": "psfflux", "error": "psffluxerr", "magnitudes": False, "difference": True}),
+    Survey(frozenset({"psfflux", "diasourceid"}), {
+        "value": "psfflux", "error": "psffluxerr", "magnitudes": False, "difference": True}),
+    Survey(frozenset({"psflux", "psfluxerr"}), {  # the same before 2023
+        "value": "psflux", "error": "psfluxerr", "magnitudes": False, "unit": "nJy", "difference": True}),
+)  # fmt: skip
+#: Names that mean nothing without another column: that column, and why.
+ALONE = {
+    "magpsf": ("isdiffpos", "a ZTF magpsf is the brightness of a difference and does not hold its sign"),
+    "forcediffimflux": ("zpdiff", "a ZTF forcediffimflux is in the counts of its own image"),
+}
+
+
+def plain(name: str) -> str:
+    """The spelling by which names are compared.
+
+    Parameters
+    ----------
+    name : str
+        Of a column, such as ``"Flux (mJy)"``, ``"###MJD"``, ``"i:magpsf"`` or ``"BJD - 2457000"``.
+
+    Returns
+    -------
+    str
+        Lower case, words joined by ``_``, without a unit in brackets or the zero point of a Julian date.
+    """
+    text = re.sub(r"\s*[(\[][^()\[\]]*[)\]]\s*\Z", "", name.strip().lower().lstrip("#").strip().removeprefix("i:"))
+    text = re.sub(r"(jd\w*?)\s*[-_]\s*24\d{5}(\.\d+)?\Z", r"\1", text)
+    return re.sub(r"[\s-]+", "_", text)
+
+
+def unit_in_name(name: str) -> str:
+    """Unit that a column's name ends with.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"flux(mJy)"``.
+
+    Returns
+    -------
+    str
+        What stands in brackets, or empty.
+    """
+    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*\Z", name)
+    return found[1].strip() if found else ""
 
 
 def declared(options: Mapping[str, Any], names: Sequence[str], what: str) -> Layout | None:
@@ -96,7 +226,7 @@ def declared(options: Mapping[str, Any], names: Sequence[str], what: str) -> Lay
     if unknown:
         raise Unusable(f"declared light-curve columns have unknown keys {unknown}; allowed are {', '.join(DECLARED)}")
     system = str(given.pop("time_system", "")).lower()
-    if system and system not in _OFFSETS:
+    if system and system not in SYSTEMS:
         raise Unusable(f"time_system {system!r} is not known; allowed are {', '.join(SYSTEMS)}")
     if "time" not in given or ("mag" in given) == ("flux" in given):
         raise Unusable("declared light-curve columns need time and exactly one of mag and flux")
@@ -121,107 +251,40 @@ def known(names: Sequence[str]) -> Layout | None:
     Layout or None
         None where there is no time, or neither magnitude nor flux.
     """
-    lower = {name.strip().lower(): name for name in reversed(names)}
+    there = {plain(name): name for name in reversed(names)}
 
-    def find(role: str) -> str:
-        return next((lower[name] for name in NAMES[role] if name in lower), "")
+    def find(*wanted: str) -> str:
+        return next((there[name] for name in wanted if name in there), "")
 
-    time, magnitude, flux = find("time"), find("magnitude"), find("flux")
-    if not time or not (magnitude or flux):
+    shared = {role: find(*NAMES[role]) for role in ("time", "band", "object", "ra", "dec")}
+    if not shared["time"]:
         return None
-    magnitudes = not flux or (bool(magnitude) and not find("flux_error"))
-    error = find("magnitude_error" if magnitudes else "flux_error")
-    return Layout(
-        time=time,
-        value=magnitude if magnitudes else flux,
-        magnitudes=magnitudes,
-        error=error,
-        band=find("band"),
-        object=find("object"),
-        ra=find("ra"),
-        dec=find("dec"),
-        quality=find("quality"),
-        system=system_of(time),
-    )
+    common: dict[str, Any] = {**shared, "quality": tuple(there[name] for name in NAMES["quality"] if name in there)}
+    survey = next((survey for survey in SURVEYS if survey.needs <= there.keys()), None)
+    if survey is not None:
+        instead = Layout(**{**common, **_fixed(survey.instead, find)}) if survey.instead is not None else None
+        return Layout(**{**common, **_fixed(survey.roles, find), "instead": instead})
+    magnitude, flux = find(*NAMES["magnitude"]), find(*NAMES["flux"])
+    if not (magnitude or flux):
+        return _alone(common, there)
+    magnitudes = not flux or (bool(magnitude) and not find(*NAMES["flux_error"]))
+    error = find(*NAMES["magnitude_error" if magnitudes else "flux_error"])
+    return Layout(value=magnitude if magnitudes else flux, magnitudes=magnitudes, error=error, **common)
 
 
-def flux_unit(name: str, unit: str) -> tuple[str, float]:
-    """Unit that a flux is kept in.
-
-    Parameters
-    ----------
-    name, unit : str
-        Of the column; LSST's ``psfFlux`` and SNANA's ``FLUXCAL`` are calibrated by definition.
-
-    Returns
-    -------
-    unit : str
-        ``"nJy"``, the file's own unit, or empty for a relative flux.
-    factor : float
-        That the column is multiplied by.
-    """
-    plain, lower = unit.strip(), name.lower()
-    if (lower in ("psfflux", "flux_nanojansky") and plain in ("", "nJy")) or plain == "nJy":
-        return "nJy", 1.0
-    if lower == "fluxcal" and not plain:
-        return "nJy", 10 ** (-0.4 * (27.5 - 31.4))
-    if plain in _JANSKY:
-        return "nJy", _JANSKY[plain]
-    return (plain, 1.0) if "/" in plain else ("", 1.0)
+def _fixed(roles: Mapping[str, Any], find: Callable[..., str]) -> dict[str, Any]:
+    """Fields of the layout that a survey fixes, in the file's spelling."""
+    out = {role: find(*([wanted] if isinstance(wanted, str) else wanted)) if role in _COLUMNS else wanted
+           for role, wanted in roles.items()}  # fmt: skip
+    if "quality" in roles:
+        out["quality"] = tuple(filter(None, map(find, roles["quality"])))
+    return out
 
 
-def system_of(name: str, unit: str = "") -> str:
-    """Time system from a column's name and unit.
-
-    Parameters
-    ----------
-    name, unit : str
-        Such as ``"HJD"`` or ``"BJD - 2457000, days"``.
-
-    Returns
-    -------
-    str
-        One of ``SYSTEMS``, or empty.
-    """
-    for text in (name.lower(), unit.lower()):
-        if "2454833" in text or "bkjd" in text:
-            return "bkjd"
-        if "2457000" in text or "btjd" in text:
-            return "btjd"
-        if "tai" in text:
-            return "tai"
-        if "tcb" in text:
-            return "tcb"
-        for system in ("bjd", "hmjd", "hjd", "mjd", "jd"):
-            if re.search(rf"(^|[^a-z]){system}([^a-z]|$)", text) or text == f"obs{system}":
-                return system
-    return ""
-
-
-def to_mjd(middle: float, system: str) -> tuple[float, str, str]:
-    """Days to add for MJD.
-
-    Parameters
-    ----------
-    middle : float
-        A typical time of the table.
-    system : str
-        Declared or named system; empty: told from the value.
-
-    Returns
-    -------
-    offset : float
-        To be added; NaN where the zero point cannot be known.
-    scale : str
-        ``"tdb"``, ``"tai"``, ``"tcb"`` or empty where it is not stated.
-    system : str
-        The system, for the catalog.
-    """
-    if not system:
-        system = "jd" if 2.4e6 < middle < 2.5e6 else "mjd" if 3.0e4 < middle < 8.0e4 else ""
-    elif system in ("jd", "hjd", "bjd") and not 2.4e6 < middle < 2.5e6:
-        reduced = {"jd": "mjd", "hjd": "hmjd", "bjd": "bmjd"}[system]
-        system = reduced if 4.0e4 < middle < 8.0e4 else "bkjd" if system == "bjd" and middle < 0 else ""
-    if not system:
-        return float("nan"), "", ""
-    return _OFFSETS[system], _SCALES.get(system, ""), system
+def _alone(common: dict[str, Any], there: Mapping[str, str]) -> Layout | None:
+    """A layout that says what its brightness lacks; None where there is no brightness at all."""
+    for name, (partner, why) in ALONE.items():
+        if name in there:
+            fault = f"column {there[name]!r} needs {partner!r} beside it: {why}"
+            return Layout(value=there[name], magnitudes=name.startswith("mag"), fault=fault, **common)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from transforms.attempt import Unreadable
+from transforms.readers import light_curve_cells as cells
 from transforms.readers.format import Source
+from transforms.readers.light_curve_columns import unit_in_name
 from transforms.readers.text_spectra import header_line
 
 _NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "-", "--", "N/A", "inf", "-inf"]
-_CARDS = (("ra", "RA"), ("dec", "DEC"), ("object", "OBJECT"), ("band", "FILTER"))
+_POSITIONS = (("RA", "DEC"), ("RA_OBJ", "DEC_OBJ"), ("RA_TARG", "DEC_TARG"))
+_META = ("ra", "dec", "object", "band")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +36,8 @@ class Table:
     units : mapping of str to str
         Unit of a column, where the file states it.
     meta : mapping
-        ``ra``, ``dec``, ``object``, ``band`` of the whole file, where it states them.
+        ``ra``, ``dec`` (degrees or sexagesimal text), ``object``, ``band`` of the whole file, and ``mjdref``, the MJD
+        of time zero, where it states them.
     """
 
     arrow: pa.Table
@@ -98,6 +103,22 @@ class Table:
         value = self.arrow.column(name)[row].as_py()
         return [] if value is None and self.is_list(name) else value
 
+    def is_text(self, name: str) -> bool:
+        """Whether a column is stored as text.
+
+        Parameters
+        ----------
+        name : str
+            Column.
+
+        Returns
+        -------
+        bool
+            True for strings.
+        """
+        kind = self.arrow.schema.field(name).type
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
     def numbers(self, name: str, rows: Any) -> np.ndarray:
         """Cells of a numeric column.
 
@@ -111,7 +132,7 @@ class Table:
         Returns
         -------
         ndarray of float64
-            NaN where a cell is null.
+            NaN where a cell is null, an upper limit or, in a column of which most are numbers, other text.
 
         Raises
         ------
@@ -119,10 +140,33 @@ class Table:
             Where the column holds text.
         """
         part = _rows(self.arrow.column(name), rows)
+        if self.is_text(name):
+            return cells.numbers(part.to_pylist(), name)
         try:
             return np.asarray(part.cast(pa.float64()).to_numpy(), np.float64)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise Unreadable(f"column {name!r} is not a column of numbers: {error}") from error
+
+    def degrees(self, name: str, rows: Any) -> np.ndarray:
+        """Cells of a column of angles.
+
+        Parameters
+        ----------
+        name : str
+            Column; sexagesimal right ascensions (a name with ``ra`` at its front) are hours.
+        rows : slice or ndarray of int
+            Rows.
+
+        Returns
+        -------
+        ndarray of float64
+            Degrees; NaN where a cell is null or no angle.
+        """
+        hours = name.strip().lower().lstrip("_").startswith("ra")
+        if self.is_text(name):
+            return cells.degrees(_rows(self.arrow.column(name), rows).to_pylist(), hours=hours)
+        unit = self.units.get(name, "").strip().lower()
+        return self.numbers(name, rows) * cells.DEGREES_IN.get(unit, 1.0)
 
     def strings(self, name: str, rows: Any) -> np.ndarray:
         """Cells as text.
@@ -185,26 +229,37 @@ def _from_csv(source: Source) -> Table:
     text = source.text
     names, delimiter, skip = header_line(text)
     lines = [line for line in text.split("\n")[skip:] if line.strip() and not line.lstrip().startswith("#")]
-    if delimiter == " ":
+    if delimiter == " " or (delimiter == "," and lines and not any("," in line for line in lines)):
         lines, delimiter = [",".join(line.split()) for line in lines], ","
-    if lines and all(line.rstrip().endswith(delimiter) for line in lines) and names[-1]:
+    if lines and all(line.rstrip().endswith(delimiter) and line.count(delimiter) == len(names) for line in lines):
         lines = [line.rstrip()[:-1] for line in lines]
     if not lines:
         return Table(pa.table({name: pa.array([], pa.float64()) for name in names}))
-    body = "\n".join([delimiter.join(f'"{name}"' for name in names), *lines])
+    body = "\n".join([delimiter.join(f'"{name}"' for name in names), *lines]).encode()
     try:
-        return Table(
-            pyarrow.csv.read_csv(
-                io.BytesIO(body.encode()),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    null_values=_NULLS,
-                    strings_can_be_null=True,
-                ),
-            )
-        )
-    except pa.ArrowInvalid as error:
-        raise Unreadable(f"not a table of {len(names)} columns ({', '.join(names)}): {error}") from error
+        arrow = _arrow(body, delimiter, pyarrow.csv.ReadOptions())
+    except pa.ArrowInvalid:  # types come from the first block: an upper limit far below it is text among numbers
+        try:
+            arrow = _arrow(body, delimiter, pyarrow.csv.ReadOptions(block_size=len(body) + 1))
+        except pa.ArrowInvalid as error:
+            raise Unreadable(f"not a table of {len(names)} columns ({', '.join(names)}): {error}") from error
+    return Table(arrow, {name: unit_in_name(name) for name in names}, _requested(text))
+
+
+def _arrow(body: bytes, delimiter: str, read: pyarrow.csv.ReadOptions) -> pa.Table:
+    return pyarrow.csv.read_csv(
+        io.BytesIO(body),
+        read_options=read,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
+        convert_options=pyarrow.csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True),
+    )
+
+
+def _requested(text: str) -> dict[str, float]:
+    """Position in the comments of ZTF's forced-photometry service."""
+    pattern = r"^# *Requested input {} *= *([-+\d.]+)"
+    ra, dec = (re.search(pattern.format(word), text[:4000], re.MULTILINE) for word in (r"R\.A\.", r"Dec\."))
+    return {"ra": float(ra[1]), "dec": float(dec[1])} if ra and dec else {}
 
 
 def _from_astropy(source: Source, kind: str) -> Table:
@@ -227,18 +282,20 @@ def _from_columns(table: Any, meta: Mapping[str, Any]) -> Table:
     for name in table.colnames:
         column = table[name]
         if hasattr(column, "mjd"):  # a Time column
-            arrays[name], units[name] = pa.array(np.asarray(column.mjd, np.float64)), "mjd"
+            arrays[name] = pa.array(np.asarray(column.mjd, np.float64))
+            units[name] = {"tdb": "bmjd", "tai": "tai", "tcb": "tcb"}.get(column.scale, "mjd")
             continue
         if column.ndim != 1:
             continue
         values = np.ma.asarray(column)
-        filled = values.filled(np.nan) if values.dtype.kind == "f" else np.asarray(values.data)
-        arrays[name] = pa.array(
-            [str(v) for v in filled] if filled.dtype.kind in "OSU" else filled.astype(filled.dtype.newbyteorder("="))
-        )
-        units[name] = str(column.unit or "")
-    kept = {name: meta[name] for name in ("ra", "dec", "object", "band") if name in meta}
-    return Table(pa.table(arrays), units, kept)
+        data = values.filled(np.nan) if values.dtype.kind == "f" else np.asarray(values.data)
+        if data.dtype.kind in "OSU":
+            data = np.array([v.decode("latin-1") if isinstance(v, bytes) else str(v) for v in data], object)
+        else:
+            data = data.astype(data.dtype.newbyteorder("="))
+        arrays[name] = pa.array(data, mask=np.ma.getmaskarray(values))
+        units[name] = str(column.unit or "") or unit_in_name(name)
+    return Table(pa.table(arrays), units, {name: meta[name] for name in (*_META, "mjdref") if name in meta})
 
 
 def read_fits(source: Source, index: int) -> Table:
@@ -274,6 +331,22 @@ def read_fits(source: Source, index: int) -> Table:
     except (ValueError, TypeError, OSError, IndexError) as error:
         raise Unreadable(f"table in extension {index} of {source.file.source} is damaged: {error}") from error
     header = {**dict(source.hdus[0].header), **dict(hdu.header)}
-    meta = {key: header[card] for key, card in _CARDS if isinstance(header.get(card), (int, float, str))}
-    found = _from_columns(table, meta)
-    return Table(found.arrow, {c.name: str(c.unit or "") for c in hdu.columns}, found.meta)
+    found = _from_columns(table, _meta(header))
+    units = {c.name: str(c.unit or "") or unit_in_name(c.name) for c in hdu.columns}
+    return Table(found.arrow, units, found.meta)
+
+
+def _meta(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What cards say of the whole table."""
+    meta = {key: header[card] for key, card in (("object", "OBJECT"), ("band", "FILTER")) if _stated(header, card)}
+    place = next((pair for pair in _POSITIONS if all(_stated(header, card) for card in pair)), None)
+    if place is not None:
+        meta |= {"ra": header[place[0]], "dec": header[place[1]]}
+    reference = [header.get(card) for card in ("MJDREF", "MJDREFI", "MJDREFF")]
+    if any(isinstance(value, (int, float)) for value in reference):
+        meta["mjdref"] = sum(float(value) for value in reference if isinstance(value, (int, float)))
+    return meta
+
+
+def _stated(header: Mapping[str, Any], card: str) -> bool:
+    return isinstance(header.get(card), (int, float, str)) and header[card] != ""

@@ -12,7 +12,7 @@ from transforms.bands import sdss_like
 from transforms.flags import bits
 from transforms.light_curve import AB_NANOJANSKY
 from transforms.numerics.light_curve_clean import order_points
-from transforms.readers.light_curve_columns import to_mjd
+from transforms.readers.light_curve_times import to_mjd
 from transforms.records import LightCurve
 
 FAINTEST = 50.0  #: A magnitude beyond is a sentinel.
@@ -36,6 +36,8 @@ class Columns:
         Filter; empty where unknown.
     bad : ndarray of bool, shape (n,), or None
         True where the file's own quality bits say so.
+    sign : ndarray of float64, shape (n,), or None
+        1 or -1 for each magnitude, where some stand for a negative flux; NaN: not known.
     magnitudes : bool
         What ``value`` is.
     unit : str
@@ -46,6 +48,8 @@ class Columns:
         True where ``time`` holds phases.
     coarse : bool
         True where ``time`` was stored as 32-bit floats.
+    difference : bool
+        True where the flux is what a template image lacks.
     identity : dict
         ``source``, ``hdu``, ``row``, ``object_id``, ``ra``, ``dec``.
     """
@@ -55,11 +59,13 @@ class Columns:
     error: np.ndarray | None = None
     band: np.ndarray
     bad: np.ndarray | None = None
+    sign: np.ndarray | None = None
     magnitudes: bool
     unit: str = ""
     system: str = ""
     phases: bool = False
     coarse: bool = False
+    difference: bool = False
     identity: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,8 +95,9 @@ def make_light_curve(columns: Columns) -> LightCurve:
         raise Unusable(f"none of the {time.size} points has both a time and a brightness")
     time, value, error, band = time[there], value[there], error[there], _bands(columns.band[there])
     bad = np.zeros(time.size, bool) if columns.bad is None else columns.bad[there].astype(bool)
-    flags = 0
-    flux, flux_err, unit, poor, more = _flux(value, error, band, columns)
+    sign = None if columns.sign is None else columns.sign[there]
+    flags = bits("DIFFERENCE_FLUX") if columns.difference else 0
+    flux, flux_err, unit, poor, more = _flux(value, error, band, columns, sign)
     flags |= more
     if columns.coarse and np.spacing(np.float32(np.median(time))) > COARSE:
         flags |= bits("TIME_COARSE")
@@ -103,7 +110,7 @@ def make_light_curve(columns: Columns) -> LightCurve:
     time, scale, system, zero_flags = _times(time[order], columns)
     return LightCurve(
         **columns.identity,
-        mjd=None if zero_flags else float(np.median(time)),
+        mjd=None if zero_flags & bits("NO_TIME") else float(np.median(time)),
         time_scale=scale,
         flags=flags | zero_flags | _position_flag(columns.identity),
         measured={"time_system": system} if system else {},
@@ -126,7 +133,7 @@ def _bands(band: np.ndarray) -> np.ndarray:
 
 
 def _flux(
-    value: np.ndarray, error: np.ndarray, band: np.ndarray, columns: Columns
+    value: np.ndarray, error: np.ndarray, band: np.ndarray, columns: Columns, sign: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, str, np.ndarray, int]:
     """Flux, error, unit, bad points, flags."""
     flags = 0
@@ -148,11 +155,14 @@ def _flux(
             unit, scale = "relative", 1 / middle if middle > 0 else 1.0
         return flux * scale, error * scale, unit, poor, flags
     poor |= np.abs(value) > FAINTEST
+    if sign is not None:
+        poor |= ~np.isfinite(sign)
     zero, unit = _zero_points(value[~poor], band, columns)
     magnitude = np.where(poor & ~(np.abs(value) <= FAINTEST), 0.0, value)
     flux = 10 ** (-0.4 * (magnitude - zero))
     flux = np.where(np.abs(value) <= FAINTEST, flux, 0.0)
-    return flux, flux * error * np.log(10) / 2.5, unit, poor, flags
+    flux_err = flux * error * np.log(10) / 2.5
+    return flux if sign is None else flux * np.nan_to_num(sign), flux_err, unit, poor, flags
 
 
 def _zero_points(good: np.ndarray, band: np.ndarray, columns: Columns) -> tuple[np.ndarray | float, str]:
@@ -168,10 +178,10 @@ def _zero_points(good: np.ndarray, band: np.ndarray, columns: Columns) -> tuple[
 def _times(time: np.ndarray, columns: Columns) -> tuple[np.ndarray, str, str, int]:
     if columns.phases:
         return time, "", "", bits("PHASE_FOLDED", "NO_TIME")
-    offset, scale, system = to_mjd(float(np.median(time)), columns.system)
+    offset, scale, system, sure = to_mjd(float(np.median(time)), columns.system)
     if not np.isfinite(offset):
         return time, "", "", bits("TIME_ZERO_UNKNOWN", "NO_TIME")
-    return time + offset, scale, system, 0
+    return time + offset, scale, system, 0 if sure else bits("TIME_ZERO_UNKNOWN")
 
 
 def _position_flag(identity: dict[str, Any]) -> int:

@@ -119,20 +119,20 @@ def read_table(source: Source, hdu: str = "") -> Table:
         Where the bytes are damaged.
     """
     kind = table_kind(source)
-    if kind == "fits":
-        return read_fits(source, int(hdu))
-    if source.file.digest:
-        return _cached(_Key(source, kind))
-    return read_bytes(source, kind)
+    return _cached(_Key(source, kind, hdu)) if source.file.digest else _read(source, kind, hdu)
+
+
+def _read(source: Source, kind: str, hdu: str) -> Table:
+    return read_fits(source, int(hdu)) if kind == "fits" else read_bytes(source, kind)
 
 
 class _Key:
-    """A source that is equal to another of the same bytes."""
+    """A table of a source, equal to the same of another source of the same bytes."""
 
-    def __init__(self, source: Source, kind: str) -> None:
+    def __init__(self, source: Source, kind: str, hdu: str) -> None:
         self.source: Source | None = source
-        self.kind = kind
-        self.name = (source.url, source.file.digest)
+        self.kind, self.hdu = kind, hdu
+        self.name = (source.url, source.file.digest, hdu)
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -146,7 +146,7 @@ def _cached(key: _Key) -> Table:
     source, key.source = key.source, None  # the cache keeps the key, not the opened file
     if source is None:
         raise RuntimeError("a cached table was asked for without its file")
-    return read_bytes(source, key.kind)
+    return _read(source, key.kind, key.hdu)
 
 
 def groups(table: Table, column: str) -> list[tuple[str, Any]]:
@@ -164,7 +164,7 @@ def groups(table: Table, column: str) -> list[tuple[str, Any]]:
     list of (str, slice or ndarray of int)
         Identifier and rows.
     """
-    if not column:
+    if not column or table.n_row == 0:
         return [("", slice(None))]
     encoded = table.arrow.column(column).combine_chunks().dictionary_encode(null_encoding="encode")
     codes = encoded.indices.to_numpy(zero_copy_only=False)

@@ -11,11 +11,19 @@ import numpy as np
 
 from transforms.attempt import Unreadable, Unusable
 from transforms.readers.format import Entry, Format, Source
-from transforms.readers.light_curve_columns import system_of
+from transforms.readers.light_curve_cells import flux_unit
 from transforms.readers.light_curve_record import Columns, make_light_curve
+from transforms.readers.light_curve_times import system_of
 from transforms.records import Item, LightCurve
 
-_FLUXES = (("PDCSAP_FLUX", "PDCSAP_FLUX_ERR"), ("SAP_FLUX", "SAP_FLUX_ERR"), ("FLUX", "FLUX_ERR"))
+#: Detrended fluxes first; KSPSAP and DET are those of the Quick-Look Pipeline (Huang et al. 2020, RNAAS 4, 204).
+_FLUXES = (
+    ("PDCSAP_FLUX", "PDCSAP_FLUX_ERR"),
+    ("KSPSAP_FLUX", "KSPSAP_FLUX_ERR"),
+    ("DET_FLUX", "DET_FLUX_ERR"),
+    ("SAP_FLUX", "SAP_FLUX_ERR"),
+    ("FLUX", "FLUX_ERR"),
+)
 _QUALITY = ("SAP_QUALITY", "QUALITY")
 _OPTIMAL = 2  #: Bit of the aperture image that marks pixels of the photometric aperture (Kepler Archive Manual, 2.3.3).
 
@@ -82,13 +90,14 @@ def _load(source: Source, index: int) -> LightCurve:
 
 
 def _columns(hdu: Any, data: Any) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """The corrected flux where it is there and holds numbers, else the simple one."""
+    """The corrected flux where it is there and holds numbers, else the simple one; without a unit it is relative."""
     for flux, error in _FLUXES:
         if flux in hdu.columns.names:
             values = np.array(data[flux], np.float64)
             if np.isfinite(values).any():
                 errors = np.array(data[error], np.float64) if error in hdu.columns.names else None
-                return values, errors, "electron/s"
+                unit, factor = flux_unit(flux, str(hdu.columns[flux].unit or ""))
+                return values * factor, None if errors is None else errors * factor, unit
     raise Unusable(f"every flux of the {len(data)} cadences is missing")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from transforms.attempt import Unreadable
 from transforms.readers.format import Entry, Format, Source
+from transforms.readers.light_curve_cells import place
 from transforms.readers.light_curve_record import Columns, make_light_curve
 from transforms.records import Item, LightCurve
 
@@ -86,13 +87,14 @@ def _column(names: list[str], rows: list[list[str]], *wanted: str) -> np.ndarray
         raise Unreadable(f"column {name} is not numeric: {error}") from error
 
 
-def _position(keys: dict[str, str], *names: str) -> float | None:
+def _number(keys: dict[str, str], *names: str) -> float:
+    """The first of some keys that is a number, else NaN."""
     for name in names:
         try:
             return float(keys[name])
         except (KeyError, ValueError):
             continue
-    return None
+    return float("nan")
 
 
 def _load(source: Source) -> LightCurve:
@@ -120,8 +122,7 @@ def _load(source: Source) -> LightCurve:
                 "source": source.file.source,
                 "row": 0,
                 "object_id": keys.get("SNID", source.name),
-                "ra": _position(keys, "RA"),
-                "dec": _position(keys, "DECL", "DEC"),
+                **place(_number(keys, "RA"), _number(keys, "DECL", "DEC")),
             },
         )
     )
