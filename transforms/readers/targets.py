@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ DECLINATIONS = (
     "target_dec",
     "idec",
 )
+_SEXAGESIMAL = re.compile(r"[+-]?\d{1,3}[: h\u00b0d]\s*\d{1,2}[: m']\s*\d{1,2}(\.\d*)?[s\"]?")
+#: What people write, and the unit meant; "h" of a right ascension is the angle.
+_UNITS = ((r"deg.*", "deg"), (r"h|hr|hrs|hours?|hour_?angle", "hourangle"), (r"rads?|radians?", "rad"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +98,8 @@ def read_targets(url: str) -> Targets:
     names = _pick(columns, IDENTIFIERS, "identifier", name)
     ra_name = _pick(columns, RIGHT_ASCENSIONS, "right ascension", name)
     dec_name = _pick(columns, DECLINATIONS, "declination", name)
-    ra, dec = _degrees(table[ra_name], ra_name, name), _degrees(table[dec_name], dec_name, name)
+    ra = _degrees(table[ra_name], ra_name, name, "hourangle")
+    dec = _degrees(table[dec_name], dec_name, name, "deg")
     bad = ~(np.isfinite(ra) & np.isfinite(dec) & (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
@@ -123,9 +128,20 @@ def _pick(columns: dict[str, Any], wanted: Sequence[str], what: str, name: str) 
     )
 
 
-def _degrees(values: Any, column: str, name: str) -> np.ndarray:
+def _degrees(values: Any, column: str, name: str, sexagesimal: str) -> np.ndarray:
+    """Degrees of a column in its own unit (degrees where it states none), or of "hh mm ss" and "dd mm ss" as text."""
+    from astropy import units
+    from astropy.coordinates import Angle
+
+    stated = str(getattr(values, "unit", None) or "deg")
+    plain = next((word for pattern, word in _UNITS if re.fullmatch(pattern, stated, re.I)), stated)
+    unit = units.Unit(plain, parse_strict="silent")
+    texts = [_text(value) for value in np.ma.filled(np.ma.asarray(values), "" if values.dtype.kind in "OSU" else 0)]
     try:
-        return np.asarray(np.ma.filled(np.ma.asarray(values).astype(float), np.nan), float)
+        if texts and all(_SEXAGESIMAL.fullmatch(text) for text in texts):
+            return np.asarray(Angle(texts, unit=sexagesimal).deg, float)
+        numbers = np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
+        return np.asarray(units.Quantity(numbers, unit).to_value(units.deg), float)
     except (TypeError, ValueError) as error:
         raise Unusable(f"target list {name}: column {column!r} does not hold degrees: {error}") from error
 
