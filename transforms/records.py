@@ -113,6 +113,8 @@ class Image(Identity):
         Pixel values in ``unit``; native byte order, C-contiguous; NaN only where ``mask`` is True.
     ivar : ndarray of float32, shape (ny, nx), or None
         Inverse variance of the sky noise, ``unit ** -2``; zero where the pixel is worthless.
+    whole_noise : bool
+        True where ``ivar`` is the whole noise of a pixel, photons of the sources included (sigma, variance planes).
     mask : ndarray of bool, shape (ny, nx)
         True = bad: not to be used.
     saturated : ndarray of bool, shape (ny, nx), or None
@@ -141,6 +143,7 @@ class Image(Identity):
 
     flux: np.ndarray
     ivar: np.ndarray | None = None
+    whole_noise: bool = False
     mask: np.ndarray
     saturated: np.ndarray | None = None
     wcs: Any = None

@@ -1,58 +1,91 @@
-"""Weights, variances and masks that belong to an image: which file or extension they are, and how they are applied."""
+"""Weight, variance and mask files beside an image: their names, and the plane of them that fits it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from transforms.attempt import Unusable
 from transforms.readers.format import Source
 from transforms.readers.image_header import Cards
-from transforms.readers.mask_bits import (
-    HST_SATURATED,
-    Decoded,
-    decode_community_pipeline,
-    decode_lsst,
-    decode_plain,
+from transforms.readers.plane_roles import (
+    MASK,
+    MASK_CP,
+    MASK_PS1,
+    MASK_ZTF,
+    NOT_USED,
+    SIGMA,
+    SKY_SIGMA,
+    VARIANCE,
+    WEIGHT,
 )
 from transforms.records import FileRef
 
-WEIGHT, VARIANCE, SIGMA, NOT_USED = "weight", "variance", "sigma", "not_used"
-MASK, MASK_CP, MASK_LSST, MASK_HST = "mask", "mask_cp", "mask_lsst", "mask_hst"
+_SUFFIX = r"\.fits?(?:\.(?:gz|bz2|fz))?\Z"
 
-#: Role and the pattern of a companion's name; the science file's name has one of the replacements instead.
-#: Legacy Survey and NOAO, unWISE (its counts of exposures and its bits of bright stars are known and not used),
-#: 90prime, and the endings that people give to files of their own.
-_PATTERNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (WEIGHT, r"_oow_", ("_ooi_", "_oki_")),
-    (MASK_CP, r"_ood_", ("_ooi_", "_oki_")),
-    (WEIGHT, r"-invvar-(?=[mu]\.)", ("-img-",)),
-    (NOT_USED, r"-n-[mu](?=\.fits)", ("-img-m", "-img-u")),
-    (NOT_USED, r"-msk(?=\.fits)", tuple(f"-w{band}-img-m" for band in range(1, 5))),
-    (WEIGHT, r"(?:[._](?:wht|weight|ivar|invvar))(?=\.fits)", ("",)),
-    (VARIANCE, r"(?:[._](?:var|variance))(?=\.fits)", ("",)),
-    (SIGMA, r"(?:[._](?:sigma|err|error))(?=\.fits)", ("",)),
-    (MASK, r"(?:[._]mask)(?=\.fits)", ("",)),
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """How the name of a companion differs from that of its image.
+
+    Parameters
+    ----------
+    role : str
+        What the companion is.
+    own : str
+        Part of its name.
+    science : tuple of str
+        What the image's name may have in its place.
+    ending : bool
+        True where the part stands at the end, before ``.fits``.
+    survey : str
+        Pattern that the name must hold; with it, a companion whose image is missing is an error. Names that anybody
+        may give (``x_mask.fits``) count only where ``x.fits`` is there.
+    """
+
+    role: str
+    own: str
+    science: tuple[str, ...]
+    ending: bool = False
+    survey: str = ""
+
+    def swapped(self, name: str, old: str, new: str) -> str | None:
+        """Give ``name`` with ``new`` in the place of ``old``, or None where it has no such part."""
+        if self.survey and not re.search(self.survey, name, re.I):
+            return None
+        pattern = re.escape(old) + (f"(?={_SUFFIX})" if self.ending else "")
+        changed, count = re.subn(pattern, lambda _: new, name, count=1, flags=re.I)
+        return changed if count else None
+
+
+def _endings(role: str, *words: str) -> tuple[_Pair, ...]:
+    return tuple(_Pair(role, word, ("", "_sci", "_drz"), ending=True) for word in words)
+
+
+_UNWISE, _PS1 = r"unwise-|-w[1-4]-(?:img|invvar|n)-[mu]\.|-msk\.", r"skycell"
+#: The special ones first. Legacy Surveys and NOAO; unWISE (its counts of exposures and its bits of bright stars are
+#: known and not used); Pan-STARRS, whose ``wt`` is a variance; ZTF; Spitzer and WISE; then endings that people give.
+_PAIRS: tuple[_Pair, ...] = (
+    _Pair(WEIGHT, "_oow_", ("_ooi_", "_oki_"), survey="_oo[iw]_|_oki_"),
+    _Pair(MASK_CP, "_ood_", ("_ooi_", "_oki_"), survey="_oo[id]_|_oki_"),
+    *(_Pair(WEIGHT, f"-invvar-{kind}.", (f"-img-{kind}.",), survey=_UNWISE) for kind in "mu"),
+    *(_Pair(NOT_USED, f"-n-{kind}.", ("-img-m.", "-img-u."), survey=_UNWISE) for kind in "mu"),
+    _Pair(NOT_USED, "-msk", tuple(f"-w{band}-img-m" for band in range(1, 5)), ending=True, survey=_UNWISE),
+    _Pair(VARIANCE, ".wt", ("",), ending=True, survey=_PS1),
+    _Pair(MASK_PS1, ".mask", ("",), ending=True, survey=_PS1),
+    *(_Pair(NOT_USED, kind, ("",), ending=True, survey=_PS1) for kind in (".num", ".exp", ".expwt")),
+    _Pair(MASK_ZTF, "_mskimg", ("_sciimg",), survey=r"\Aztf_"),
+    _Pair(SIGMA, "_munc", ("_maic",), ending=True),
+    _Pair(SIGMA, "-unc-", ("-int-",)),
+    *_endings(WEIGHT, ".wht", ".weight", "_weight", "_wht", ".ivar", "_ivar", ".invvar", "_invvar", "_conf"),
+    *_endings(VARIANCE, ".variance", "_variance", ".var", "_var"),
+    *_endings(SIGMA, ".sigma", "_sigma", ".err", "_err", ".error", "_error"),
+    *_endings(SKY_SIGMA, ".rms", "_rms"),
+    *_endings(MASK, ".mask", "_mask", "_msk", "_bpm", "_flag", "_dq"),
 )
-_ALONE_IS_AN_ERROR = re.compile(r"_oo[wd]_|-invvar-[mu]\.fits|-n-[mu]\.fits|-msk\.fits", re.I)
-_ENDINGS = {
-    WEIGHT: (".wht", ".weight", "_weight", "_wht", "_ivar", "_invvar"),
-    VARIANCE: ("_variance", "_var"),
-    SIGMA: ("_sigma", "_err"),
-    MASK: ("_mask", ".mask"),
-}
-#: Role of an extension by its EXTNAME or EXTTYPE.
-_EXTENSIONS = {
-    **dict.fromkeys(("WHT", "WEIGHT", "IVAR", "INVVAR"), WEIGHT),
-    **dict.fromkeys(("VARIANCE", "VAR"), VARIANCE),
-    **dict.fromkeys(("ERR", "ERROR", "SIGMA", "RMS", "UNCERT"), SIGMA),
-    "MASK": MASK,
-    "DQ": MASK_HST,
-    **dict.fromkeys(("D2IMARR", "WCSDVARR", "FOOTPRINT", "PSF"), NOT_USED),
-}
 
 
 def role_of_file(source: Source) -> str | None:
@@ -69,12 +102,7 @@ def role_of_file(source: Source) -> str | None:
         Its role; None for a file of its own. A name such as ``x_mask.fits`` only counts where ``x.fits`` is there.
     """
     found = partners(source)
-    if found is None:
-        return None
-    role, names = found
-    if _ALONE_IS_AN_ERROR.search(source.name) or any(source.sibling(name) for name in names):
-        return role
-    return None
+    return None if found is None else found[0]
 
 
 def partners(source: Source) -> tuple[str, list[str]] | None:
@@ -88,14 +116,19 @@ def partners(source: Source) -> tuple[str, list[str]] | None:
     Returns
     -------
     role, names : str, list of str
-        None where the name is not that of a companion.
+        None where the file is no companion.
     """
-    name = source.url.rstrip("/").rsplit("/", 1)[-1]
-    for role, pattern, replacements in _PATTERNS:
-        if re.search(pattern, name, re.I):
-            names = [re.sub(pattern, new, name, count=1, flags=re.I) for new in replacements]
-            return role, [packed for plain in names for packed in _packings(plain)]
+    name = _name(source)
+    for pair in _PAIRS:
+        changed = [pair.swapped(name, pair.own, science) for science in pair.science]
+        names = [packed for plain in changed if plain for packed in _packings(plain)]
+        if names and (pair.survey or any(source.sibling(other) for other in names)):
+            return pair.role, names
     return None
+
+
+def _name(source: Source) -> str:
+    return source.url.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _packings(name: str) -> list[str]:
@@ -116,45 +149,16 @@ def find_companions(source: Source) -> tuple[tuple[str, str], ...]:
     tuple of tuple of str
         ``(role, url)``, one file for a role.
     """
-    name = source.url.rstrip("/").rsplit("/", 1)[-1]
-    wanted: list[tuple[str, str]] = []
-    if match := re.search(r"_o[ok]i_", name, re.I):
-        wanted = [(WEIGHT, name.replace(match[0], "_oow_")), (MASK_CP, name.replace(match[0], "_ood_"))]
-    elif "-img-" in name:
-        wanted = [(WEIGHT, name.replace("-img-", "-invvar-"))]
-    elif match := re.search(r"(\.fits?)(\.gz|\.bz2|\.fz)?\Z", name, re.I):
-        stem, tail = name[: match.start()], match[0]
-        wanted = [(role, stem + ending + tail) for role, endings in _ENDINGS.items() for ending in endings]
+    name = _name(source)
     found: dict[str, str] = {}
-    for role, plain in wanted:
-        for candidate in _packings(plain):
-            url = source.sibling(candidate) if role not in found else None
-            if url:
-                found[role] = url
+    for pair in _PAIRS:
+        for science in pair.science:
+            plain = pair.swapped(name, science, pair.own)
+            if pair.role in (NOT_USED, *found) or plain is None:
+                continue
+            url = next((url for packed in _packings(plain) if (url := source.sibling(packed))), None)
+            found |= {pair.role: url} if url else {}
     return tuple(found.items())
-
-
-def role_of_extension(header: Any) -> str | None:
-    """Say what an extension is to another one of its file.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-        Of the extension.
-
-    Returns
-    -------
-    str or None
-        Its role; None for a science image.
-    """
-    cards = Cards(header)
-    for name in ("EXTTYPE", "EXTNAME"):
-        role = _EXTENSIONS.get(cards.text(name).upper())
-        if role == MASK and (cards.text("EXTTYPE") or any(key.startswith("MP_") for key in header)):
-            return MASK_LSST
-        if role:
-            return role
-    return None
 
 
 def read_companion(
@@ -193,53 +197,3 @@ def read_companion(
         if match is None:
             raise Unusable(f"companion {name} has planes {list(shapes.values())}, its science image is {shape}")
         return read(source, match), Cards(source.hdus[match].header, source.hdus[0].header)
-
-
-def inverse_variance(role: str, values: np.ndarray) -> np.ndarray | None:
-    """Turn a weight, variance or sigma plane into inverse variance.
-
-    Parameters
-    ----------
-    role : str
-        Role of the plane.
-    values : ndarray, shape (ny, nx)
-        As stored.
-
-    Returns
-    -------
-    ndarray of float32, shape (ny, nx), or None
-        0 where the pixel is worthless; None for a plane that says nothing of noise.
-    """
-    if role not in (WEIGHT, VARIANCE, SIGMA):
-        return None
-    values = np.asarray(values, np.float64)
-    good = np.isfinite(values) & (values > 0)
-    safe = np.where(good, values, 1.0)
-    power = {WEIGHT: 1, VARIANCE: -1, SIGMA: -2}[role]
-    return np.where(good, safe**power, 0.0).astype(np.float32)
-
-
-def decode_mask(role: str, values: np.ndarray, cards: Cards) -> Decoded | None:
-    """Decode a mask plane by its role.
-
-    Parameters
-    ----------
-    role : str
-        Role of the plane.
-    values : ndarray, shape (ny, nx)
-        As stored.
-    cards : Cards
-        Headers of the mask.
-
-    Returns
-    -------
-    Decoded or None
-        None for a plane that is no mask.
-    """
-    if role == MASK_CP:
-        return decode_community_pipeline(values, cards.text("PLVER"), cards.text("INSTRUME"))
-    if role == MASK_LSST:
-        return decode_lsst(values, cards)
-    if role == MASK_HST:
-        return decode_plain(values, HST_SATURATED)
-    return decode_plain(values) if role == MASK else None

@@ -12,7 +12,10 @@ from typing import Any
 NJY_ZERO_POINT = 31.4  #: AB magnitude of 1 nJy (Oke & Gunn 1983; 3631 Jy at magnitude 0).
 SCALES = ("utc", "tai", "tt", "tdb")
 COUNTS = re.compile(r"(adu|dns?|counts?|data\s*numbers?|electrons?|e-?)(\s*/\s*s(ec|econd)?|\s+s-1|\s*s\^?-1)?\Z", re.I)
+LEAST_SETTING = 20  #: From here on a whole number in GAIN is rather the setting of a camera's driver than e-/ADU.
 _JANSKY = {"jy": 1e9, "mjy": 1e6, "ujy": 1e3, "njy": 1.0, "nanomaggy": 3631.0, "nanomaggies": 3631.0, "maggy": 3.631e12}
+#: What is not scaled away would have an inverse variance beyond float32: 1e-17 is the habit of spectra.
+TINY, _TINY_UNIT = 1e-17, re.compile(r"(ergs?|W)\b.*m", re.I)
 _DUMMY_DATE = 51544.4992  #: J2000 itself, which the LSST stack writes on coadds that have no date.
 
 
@@ -112,6 +115,22 @@ class Cards:
                     return str(value).strip()
         return ""
 
+    def starting(self, prefix: str) -> list[str]:
+        """List the keywords that begin with something.
+
+        Parameters
+        ----------
+        prefix : str
+            Upper case.
+
+        Returns
+        -------
+        list of str
+            In the order of the first header that has any.
+        """
+        found = ([key for key in header if key.startswith(prefix)] for header in self.headers)
+        return next(filter(None, found), [])
+
 
 def _get(header: Any, name: str) -> Any:
     from astropy.io.fits.verify import VerifyError
@@ -140,7 +159,7 @@ def image_facts(headers: Sequence[Any], pixel_scale: float | None) -> ImageFacts
         What is stated; nothing is guessed.
     """
     cards = Cards(*headers)
-    exptime = cards.number("EXPTIME", "EXPOSURE", "ITIME", "TEXPTIME")
+    exptime = cards.number("EXPTIME", "EXPOSURE", "XPOSURE", "ITIME", "TEXPTIME")
     exptime = exptime if exptime is not None and exptime > 0 else None
     mjd, scale = _middle(cards, exptime)
     unit = cards.text("BUNIT")
@@ -150,6 +169,8 @@ def image_facts(headers: Sequence[Any], pixel_scale: float | None) -> ImageFacts
     factor, shown = 1.0, unit or "adu"
     if zero_point is not None:
         factor, shown = 10 ** (0.4 * (NJY_ZERO_POINT - zero_point)), "nJy"
+    elif _TINY_UNIT.match(unit):
+        factor, shown = 1 / TINY, f"{TINY:g} {unit}"
     per_second = exptime if is_rate else 1.0
     gain = _gain(cards, unit) if is_counts else None
     saturation = cards.number("SATURATE", "SATURATA", "SATLEVEL") if is_counts else None
@@ -175,14 +196,12 @@ def _middle(cards: Cards, exptime: float | None) -> tuple[float | None, str]:
     start, end = cards.number("EXPSTART"), cards.number("EXPEND")
     if start is not None and end is not None and 0 < start <= end:
         return (start + end) / 2, scale
-    middle = cards.number("MJD-AVG", "MJD-MID", "MJDMID")
+    middle = _with_time(cards.number("MJD-AVG", "MJD-MID", "MJDMID"))
     if middle is None:
         middle = _date(cards.text("DATE-AVG"), "", scale)
     if middle is None:
-        middle = cards.number("MJD")
-    begin = cards.number("MJD-OBS", "MJD-BEG", "MJD_OBS")
-    if begin is not None and begin == math.floor(begin):
-        begin = None  # made from a date without a time of day
+        middle = _with_time(cards.number("MJD"))
+    begin = _with_time(cards.number("MJD-OBS", "MJD-BEG", "MJD_OBS", "OBSMJD"))
     if begin is None:
         begin = _date(
             cards.text("DATE-OBS", "DATE-BEG"), cards.text("TAIHMS", "TIME-OBS", "UTC-OBS", "UT", "UTSTART"), scale
@@ -192,6 +211,11 @@ def _middle(cards: Cards, exptime: float | None) -> tuple[float | None, str]:
     if middle is None or not 10000 < middle < 100000 or abs(middle - _DUMMY_DATE) < 1e-4:
         return None, ""
     return middle, scale
+
+
+def _with_time(mjd: float | None) -> float | None:
+    """A whole number was made from a date without a time of day."""
+    return None if mjd is None or mjd == math.floor(mjd) else mjd
 
 
 def _date(date: str, clock: str, scale: str) -> float | None:
@@ -217,7 +241,7 @@ def _band(cards: Cards) -> str:
             if name == "BAND" and value.isdigit():
                 return f"W{value}" if cards.text("UNW_VER", "TELESCOP").startswith(("v", "WISE")) else value
             return value.split()[0]
-    return ""
+    return cards.text("FPA.FILTER").split(".")[0]  # Pan-STARRS: "i.00000"
 
 
 def _zero_point(cards: Cards, unit: str, is_rate: bool, exptime: float | None) -> float | None:
@@ -225,6 +249,11 @@ def _zero_point(cards: Cards, unit: str, is_rate: bool, exptime: float | None) -
     scale = _JANSKY.get(unit.lower().replace("mujy", "ujy"))
     if scale is not None and not (unit[:1] == "M" and unit.lower() == "mjy"):
         return NJY_ZERO_POINT - 2.5 * math.log10(scale)
+    steradian = cards.number("PIXAR_SR")  # JWST: the area of a pixel
+    if unit.lower() == "mjy/sr" and unit[:1] == "M" and steradian is not None and steradian > 0:
+        return NJY_ZERO_POINT - 2.5 * math.log10(1e15 * steradian)
+    if re.match(r"ergs?\b.*hz((\^|\*\*)?-1)?\Z", unit, re.I) and not re.search(r"sr|arcsec|as2", unit, re.I):
+        return -48.6  # the definition of AB magnitudes
     if unit and COUNTS.match(unit) is None:
         return None
     reference = cards.number("FLUXMAG0")  # LSST stack: counts of magnitude zero
@@ -233,6 +262,9 @@ def _zero_point(cards: Cards, unit: str, is_rate: bool, exptime: float | None) -
     magnitude = cards.number("MAGZERO")  # NOAO community pipeline: magnitude of one count of the image
     if magnitude is not None and 10 < magnitude < 40:
         return magnitude
+    magnitude = cards.number("FPA.ZP")  # Pan-STARRS: magnitude of one count a second
+    if magnitude is not None and 10 < magnitude < 40 and exptime:
+        return magnitude if is_rate else magnitude + 2.5 * math.log10(exptime)
     photflam, photplam = cards.number("PHOTFLAM"), cards.number("PHOTPLAM")  # HST, for one electron a second
     if photflam is None or photplam is None or photflam <= 0 or photplam <= 0:
         return None
@@ -245,11 +277,26 @@ def _zero_point(cards: Cards, unit: str, is_rate: bool, exptime: float | None) -
 def _gain(cards: Cards, unit: str) -> float | None:
     if unit.lower().startswith("e"):
         return 1.0
-    gain = cards.number("GAIN", "EGAIN", "CCDGAIN")
-    if gain is None:
-        first, second = cards.number("GAINA"), cards.number("GAINB")
-        gain = first if second is None else second if first is None else (first + second) / 2
-    return gain if gain is not None and gain > 0 else None
+    stated = _positive(cards, "EGAIN")
+    if stated is not None:
+        return stated
+    gain = _positive(cards, "GAIN")
+    if gain is not None:
+        return None if _is_setting(cards, gain) else gain
+    gain = _positive(cards, "CCDGAIN", "CELL.GAIN")
+    pair = [value for value in (_positive(cards, "GAINA"), _positive(cards, "GAINB")) if value is not None]
+    return gain if gain is not None or not pair else sum(pair) / len(pair)
+
+
+def _positive(cards: Cards, *names: str) -> float | None:
+    values = (cards.number(name) for name in names)
+    return next((value for value in values if value is not None and value > 0), None)
+
+
+def _is_setting(cards: Cards, gain: float) -> bool:
+    """Cameras of amateurs write the setting of their driver into GAIN (0 to some hundred), beside that of OFFSET."""
+    has_settings = cards.number("OFFSET") is not None and cards.number("XPIXSZ") is not None
+    return has_settings or (gain >= LEAST_SETTING and gain == math.floor(gain))
 
 
 def _seeing(cards: Cards, pixel_scale: float | None) -> float | None:

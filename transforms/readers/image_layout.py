@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from transforms.readers.companions import MASK_LSST, VARIANCE, role_of_extension
 from transforms.readers.image_header import Cards
+from transforms.readers.plane_roles import MASK, MASK_LSST, NOT_USED, SCIENCE, VARIANCE, Plane, plane_of
 
 SMALLEST = 8  #: Pixels of a side below which neither sky nor source can be told.
 MOST_BANDS = 12  #: Planes of a stack of bands; more are a cube.
 #: Axes of spectra and of other than the sky (FITS standard 4.0, table 25, and older habits).
 _SPECTRAL = ("LAMBDA", "WAVE", "FREQ", "VELO", "VOPT", "VRAD", "AWAV", "ENER", "WAVN", "ZOPT", "BETA", "FELO", "ANGLE")
 _SOLAR = ("HPLN", "HPLT", "HGLN", "HGLT", "CRLN", "CRLT", "SOLX", "SOLY")  # Thompson (2006)
+_BAYER = re.compile(r"(RGGB|BGGR|GRBG|GBRG)\Z", re.I)  #: Filters of the four pixels of a colour camera.
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Layer:
         Why it can't be used; empty where it can.
     companions : dict of str to int
         Role and number of the extensions that belong to it.
+    bands : tuple of str
+        Of the planes of a colour picture; empty where the header says what the band is.
     """
 
     index: int
@@ -38,6 +42,7 @@ class Layer:
     planes: int = 1
     problem: str = ""
     companions: dict[str, int] = field(default_factory=dict)
+    bands: tuple[str, ...] = ()
 
 
 def is_image(hdu: Any) -> bool:
@@ -71,22 +76,41 @@ def layers(hdus: Any) -> list[Layer]:
     Returns
     -------
     list of Layer
-        In the order of the file; weights, variances and masks are listed with the image before them that has their
-        shape, and distortion tables not at all.
+        In the order of the file. Weights, variances and masks are listed with the image that they name, that shares
+        their EXTVER and detector, or that stands next to them, of the same shape. What is not used is not listed: by
+        its name, or because an image beside it of the same shape is named as the science (``SCI``, ``DATA``, ...).
     """
-    found: list[Layer] = []
-    unnamed = _unnamed_triple(hdus)
-    for index, hdu in enumerate(hdus):
-        if not is_image(hdu):
+    planes = {index: plane_of(hdu.header) for index, hdu in enumerate(hdus) if is_image(hdu)}
+    planes |= {index: Plane(role) for index, role in _unnamed_triple(hdus).items()}
+    planes |= {index: Plane(MASK, name=planes[index].name) for index in _quality_named(hdus, planes)}
+    shapes = {index: _shape(hdus[index])[-2:] for index in planes}
+    named = {shapes[index] for index, plane in planes.items() if plane.role == SCIENCE}
+    found = {
+        index: _layer(index, hdus[index])
+        for index, plane in planes.items()
+        if plane.role == SCIENCE or (not plane.role and shapes[index] not in named)
+    }
+    for index, plane in planes.items():
+        if index in found or plane.role in ("", NOT_USED, SCIENCE):
             continue
-        role = unnamed.get(index) or role_of_extension(hdu.header)
-        if role is None or (not found and role != "not_used"):
-            found.append(_layer(index, hdu))
-        elif role != "not_used":
-            owner = next((layer for layer in reversed(found) if layer.shape == _shape(hdu)[-2:]), None)
-            if owner is not None:
-                owner.companions.setdefault(role, index)
-    return found
+        owners = [number for number in found if shapes[number] == shapes[index]]
+        if owners:
+            owner = min(owners, key=lambda number: _distance(index, plane, number, planes[number]))
+            found[owner].companions.setdefault(plane.role, index)
+    return list(found.values())
+
+
+def _distance(index: int, plane: Plane, number: int, image: Plane) -> tuple[bool, bool, bool, int]:
+    """Smallest for the image that a companion belongs to; images come before what belongs to them."""
+    other_name = bool(plane.science) and plane.science != image.name
+    other_detector = (plane.stem, plane.version) != (image.stem, image.version)
+    return other_name, other_detector, number > index, abs(number - index)
+
+
+def _quality_named(hdus: Any, planes: dict[int, Plane]) -> list[int]:
+    """Extensions that an image names as its quality (QUALDATA) and whose own name says nothing."""
+    names = {Cards(hdus[index].header).text("QUALDATA").upper() for index in planes} - {""}
+    return [index for index, plane in planes.items() if not plane.role and plane.name in names]
 
 
 def _layer(index: int, hdu: Any) -> Layer:
@@ -107,6 +131,12 @@ def _layer(index: int, hdu: Any) -> Layer:
         return Layer(index, (shape[-2], shape[-1]), problem=problem)
     plane = (shape[-2], shape[-1])
     planes = 1
+    mosaic = cards.text("BAYERPAT", "COLORTYP")
+    if len(shape) == 2 and _BAYER.match(mosaic):
+        problem = f"HDU {index} is a raw colour mosaic ({mosaic}): neighbouring pixels see other colours; debayer it"
+        return Layer(index, plane, problem=problem)
+    if shape[:-2] == (3,) and (_BAYER.match(mosaic) or "RGB" in (mosaic.upper(), *types[2:])):
+        return Layer(index, plane, planes=3, bands=("R", "G", "B"))
     if len(shape) == 3:
         # Bands of one field have a sky and no third coordinate.
         is_stack = shape[0] <= MOST_BANDS and bool(types[0]) and not (types + [""] * 3)[2]

@@ -1,8 +1,6 @@
-"""Headers, masks, coordinates, display stamps and target lists."""
+"""Headers, masks, coordinates and display stamps."""
 
 from __future__ import annotations
-
-import io
 
 import numpy as np
 import pytest
@@ -14,9 +12,8 @@ from transforms.attempt import Unreadable, Unusable
 from transforms.flags import decode
 from transforms.readers import Source
 from transforms.readers.image_header import Cards, image_facts
-from transforms.readers.mask_bits import decode_community_pipeline, decode_lsst, has_codes
+from transforms.readers.mask_bits import decode_community_pipeline, decode_lsst, decode_mask, has_codes
 from transforms.readers.stamps import FORMATS, load_stamp, position_of_name
-from transforms.readers.targets import read_targets
 from transforms.readers.wcs import celestial_wcs
 from transforms.records import FileRef
 
@@ -24,7 +21,8 @@ fits = pytest.importorskip("astropy.io.fits")
 
 
 def header(**cards):
-    return fits.Header(list(cards.items()))
+    long = {(f"HIERARCH {name}" if "." in name else name): value for name, value in cards.items()}
+    return fits.Header(list(long.items()))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +66,38 @@ def test_lsst_planes_may_be_moved_by_the_header():
     assert decode_lsst(values).bad.tolist() == [[True, False, False]]
     moved = decode_lsst(values, Cards(header(MP_SAT=12, MP_BAD=0)))
     assert moved.saturated.tolist() == [[False, False, True]]
+    assert moved.bad.tolist() == [[False, False, True]]  # a plane that is not listed is not there
+
+
+@pytest.mark.parametrize(
+    ("cards", "values", "bad", "saturated"),
+    [
+        ({"TELESCOP": "JWST"}, [0, 1, 2, 3, 4, 2048], [1, 3], [3]),
+        ({"TELESCOP": "ROMAN"}, [0, 1, 4], [1], []),
+        ({"TELESCOP": "EUCLID"}, [0, 1, 4, 9], [1, 9], []),
+        ({"TELESCOP": "HST"}, [0, 16, 256, 2048], [16, 256, 2048], [256, 2048]),
+        ({"ORIGIN": "LCOGT"}, [0, 1, 2, 8], [1, 2, 8], [2]),
+        ({"DES_EXT": "MASK", "TELESCOP": "CTIO 4.0-m telescope"}, [0, 1, 2, 32, 2048, 64], [1, 2, 64], [2, 64]),
+        ({"TELESCOP": "Backyard"}, [0, 1, 4], [1, 4], []),
+        ({"MSKNAM00": "SAT", "MSKVAL00": 4, "MSKNAM01": "MASK.VALUE", "MSKVAL01": 7}, [0, 1, 4, 8], [1, 4], [4]),
+        ({}, [0.0, 0.5, np.nan], [0.5, np.nan], []),
+    ],
+)
+def test_mask_bits_are_those_of_the_telescope(cards, values, bad, saturated):
+    found = decode_mask("mask", np.array([values]), Cards(header(**cards)))
+    assert found.bad[0].tolist() == [any(value is b or value == b for b in bad) for value in values]
+    assert found.saturated[0].tolist() == [value in saturated for value in values]
+
+
+def test_a_ztf_mask_does_not_hide_the_sources_it_marks():
+    found = decode_mask("mask_ztf", np.array([[0, 2, 2048, 16, 256, 258]]), Cards())
+    assert found.bad.tolist() == [[False, False, False, True, True, True]]
+    assert found.saturated.tolist() == [[False, False, False, False, True, True]]
+
+
+def test_a_mask_that_may_call_zero_bad_is_refused():
+    with pytest.raises(Unusable, match="HDUCLAS3 = 'MASKONE'"):
+        decode_mask("mask_unclear", np.zeros((2, 2), int), Cards(header(HDUCLAS3="MASKONE")))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +108,9 @@ def test_lsst_planes_may_be_moved_by_the_header():
         ({"EXPSTART": 53125.0, "EXPEND": 53126.0}, 53125.5, "utc"),
         ({"DATE-OBS": "2001-04-15", "TAIHMS": "12:00:00.0", "TIMESYS": "TAI"}, 52014.5, "tai"),
         ({"MJD": 57130.2, "DATE-OBS": "1999-01-01T00:00:00"}, 57130.2, "utc"),
+        ({"MJD": 58849, "DATE-OBS": "2020-01-01T05:00:00", "EXPTIME": 600.0}, 58849.211806, "utc"),
+        ({"MJD": 58849, "DATE-OBS": "2020-01-01"}, None, ""),
+        ({"OBSMJD": 58849.25, "EXPTIME": 30.0}, 58849.250174, "utc"),
         ({"DATE-OBS": "2003-03-07"}, None, ""),
         ({"MJD-OBS": 53077.0, "DATE-OBS": "2004-03-13"}, None, ""),
         ({"MJD-OBS": 51544.499257131, "DATE-OBS": "2000-01-01T11:58:55.816"}, None, ""),
@@ -100,6 +133,9 @@ def test_middle_of_the_exposure(cards, mjd, scale):
         ({"BUNIT": "mJy"}, 1e6, "nJy"),
         ({"FLUXMAG0": 63095734448.0194}, 10 ** (0.4 * 4.4), "nJy"),
         ({"BUNIT": "MJy/sr", "MAGZERO": 25.0}, 1.0, "MJy/sr"),
+        ({"BUNIT": "MJy/sr", "PIXAR_SR": 9.31e-14}, 93.1, "nJy"),  # JWST NIRCam
+        ({"BUNIT": "erg/s/cm2/Hz"}, 1e32, "nJy"),
+        ({"FPA.ZP": 25.0, "EXPTIME": 100.0}, 10 ** (0.4 * 1.4), "nJy"),  # Pan-STARRS
         ({"BUNIT": "Jy/beam"}, 1.0, "Jy/beam"),
         ({"MAGZP": 22.5}, 1.0, "adu"),  # unWISE: Vega
         ({}, 1.0, "adu"),
@@ -126,6 +162,33 @@ def test_filter_gain_seeing_and_inheritance():
     assert (facts.band, facts.gain, facts.saturation) == ("z", pytest.approx(3.9), 45000)
     assert facts.psf_fwhm == pytest.approx(3.0)
     assert image_facts([header(FILTER1="CLEAR1L", FILTER2="F814W")], None).band == "F814W"
+    assert image_facts([header(**{"FPA.FILTER": "i.00000"})], None).band == "i"
+
+
+def test_flux_densities_of_wavelength_are_scaled_for_single_precision():
+    facts = image_facts([header(BUNIT="erg/s/cm2/Angstrom")], None)
+    assert (facts.factor, facts.unit, facts.zero_point) == (pytest.approx(1e17), "1e-17 erg/s/cm2/Angstrom", None)
+    assert image_facts([header(BUNIT="10**(-20)*erg/s/cm**2/Angstrom")], None).factor == 1
+
+
+@pytest.mark.parametrize(
+    ("cards", "gain"),
+    [
+        ({"GAIN": 100, "EGAIN": 0.25}, 0.25),  # N.I.N.A.: the setting of the driver, and the gain
+        ({"GAIN": 4.3, "EGAIN": 0.0}, 4.3),
+        ({"GAIN": 120}, None),
+        ({"GAIN": 120.0}, None),
+        ({"GAIN": 123.4}, 123.4),  # a stack by SWarp
+        ({"GAIN": 5, "OFFSET": 50, "XPIXSZ": 3.76}, None),
+        ({"GAIN": 2}, 2),
+        ({"CELL.GAIN": 1.1}, 1.1),
+        ({"GAINA": 3.8, "GAINB": 4.0}, 3.9),
+        ({"GAINB": 4.0}, 4.0),
+        ({}, None),
+    ],
+)
+def test_gain_is_that_of_the_detector_and_no_setting(cards, gain):
+    assert image_facts([header(**cards)], None).gain == (None if gain is None else pytest.approx(gain))
 
 
 def wcs_header(kind="TAN", **more):
@@ -244,57 +307,3 @@ def test_bad_pictures(tmp_path):
 def test_position_of_a_name(name, ra, dec):
     found = position_of_name(name)
     assert found == ((None, None) if ra is None else (pytest.approx(ra, abs=1e-4), pytest.approx(dec, abs=1e-4)))
-
-
-@pytest.mark.parametrize("kind", ["csv", "ecsv", "fits", "votable", "parquet"])
-def test_target_lists_of_every_kind_agree(tmp_path, kind):
-    from astropy.table import Table
-
-    table = Table({"ObjID": ["a", "b"], "RAJ2000": [10.5, 359.0], "DEJ2000": [-3.25, 89.0], "mag": [1.0, 2.0]})
-    path = tmp_path / f"targets.{kind}"
-    if kind == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.table({name: table[name].tolist() for name in table.colnames}), path)
-    else:
-        table.write(path, format={"csv": "ascii.csv", "ecsv": "ascii.ecsv"}.get(kind, kind))
-    targets = read_targets(str(path))
-    assert list(targets) == [("a", 10.5, -3.25), ("b", 359.0, 89.0)]
-    assert targets[1] == ("b", 359.0, 89.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "message"),
-    [
-        ("id,ra\n1,2\n", Unusable, "no column for the declination: it has id, ra"),
-        ("id,ra,dec\n1,2,95\n", Unusable, "row 0 is not on the sky .*dec = 95"),
-        ("id,ra,dec\n1,2,3\n1,5,6\n", Unusable, "identifier '1' stands 2 times"),
-        ("id,ra,dec\n1,x,3\n", Unusable, "column 'ra' does not hold degrees"),
-        ("", Unreadable, "empty"),
-    ],
-)
-def test_bad_target_lists(tmp_path, text, error, message):
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(error, match=message):
-        read_targets(str(path))
-
-
-def test_one_real_catalogue_in_four_formats(data):
-    folder = data / "images_fits" / "hsc_stars"
-    names = ("star_cat_correct.csv", "star_cat_correct.fits", "star_cat_correct.pq", "star_cat_correct.votable")
-    first, *others = (read_targets(str(folder / name)) for name in names)
-    assert len(first) > 5
-    for other in others:
-        assert len(other) == len(first)
-        assert np.allclose(other.ra, first.ra)
-        assert other.object_id.tolist() == first.object_id.tolist()
-
-
-def test_compressed_target_list(tmp_path):
-    import gzip
-
-    path = tmp_path / "t.csv.gz"
-    path.write_bytes(gzip.compress(io.BytesIO(b"name,ra,dec\nM 13,250.42,36.46\n").read()))
-    assert list(read_targets(str(path))) == [("M 13", 250.42, 36.46)]
