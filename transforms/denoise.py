@@ -41,7 +41,8 @@ def find_sky(image: Image, box: int = BOX) -> Sky:
     sky = estimate_sky(image.flux, image.mask, box)
     if not np.isfinite(sky.noise_median) or sky.noise_median <= FAINTEST:
         value = float(np.median(image.flux[~image.mask]))
-        raise Unusable(f"the plane has no noise: its sky has rms {sky.noise_median:g} about a median of {value:g}")
+        what = "no noise" if sky.noise_median <= FAINTEST / 1e6 else "numbers too small for single precision"
+        raise Unusable(f"the plane has {what}: its sky has rms {sky.noise_median:g} about a median of {value:g}")
     return sky
 
 

@@ -15,7 +15,7 @@ from transforms.flags import bits
 from transforms.morphology import measure_morphology
 from transforms.numerics.background import BOX, Sky, native
 from transforms.numerics.detection import HUGE, MINIMUM_AREA, SEEING, THRESHOLD, Detections, detect
-from transforms.numerics.photometry import Planes, photometry, windowed
+from transforms.numerics.photometry import Planes, holds_source_noise, photometry, windowed
 from transforms.numerics.stamps import is_cut_by_edge, stamp_side
 from transforms.records import Cutout, Image
 from transforms.source_columns import COLUMNS
@@ -59,6 +59,11 @@ def measure_image(image: Image, options: Mapping[str, Any]) -> Iterator[Cutout]:
     ------
     Unusable
         For a plane without noise.
+
+    Notes
+    -----
+    The photon noise of a source is added to its flux error where the gain is known, and where the image's own noise
+    plane does not hold it already.
     """
     sky = find_sky(image, int(options.get("background_box", BOX)))
     before = image.mask
@@ -66,11 +71,22 @@ def measure_image(image: Image, options: Mapping[str, Any]) -> Iterator[Cutout]:
     if rays is True or (rays == "auto" and can_tell_cosmic_rays(image)):
         image = mask_cosmic_rays(image, sky)
     subtracted = subtract_background(image, sky)
+    subtracted = replace(subtracted, whole_noise=image.ivar is not None and _has_whole_noise(subtracted))
     found = _find(subtracted, sky, options)
     if found is None:
         return
     found.flags[:] |= _pixel_flags(subtracted, found.objects, image.mask & ~before)
     yield from _cutouts(subtracted, sky, found, options)
+
+
+def _has_whole_noise(image: Image) -> bool:
+    """What the pixels tell of the noise plane, else what its kind tells."""
+    if image.gain is None or image.ivar is None:
+        return image.whole_noise
+    usable = ~image.mask & (image.ivar > 0)
+    variance = 1 / np.where(usable, image.ivar, 1)
+    told = holds_source_noise(image.flux, variance, usable, image.gain)
+    return image.whole_noise if told is None else told
 
 
 def _find(image: Image, sky: Sky, options: Mapping[str, Any]) -> _Found | None:
@@ -96,7 +112,8 @@ def _find(image: Image, sky: Sky, options: Mapping[str, Any]) -> _Found | None:
     if not len(objects):
         return None
     error = np.where(usable, noise, HUGE).astype(np.float32)
-    planes = Planes(flux, error, np.ascontiguousarray(image.mask), detected.segments, image.gain)
+    gain = None if image.whole_noise else image.gain
+    planes = Planes(flux, error, np.ascontiguousarray(image.mask), detected.segments, gain)
     values = photometry(planes, objects)
     n = len(detected.objects)
     values["x"], values["y"] = objects["x"].astype(float), objects["y"].astype(float)
@@ -155,9 +172,18 @@ def _pixel_flags(image: Image, objects: np.ndarray, rays: np.ndarray) -> np.ndar
             flags[i] |= bits("SATURATED")
         if rays[near].any():
             flags[i] |= bits("COSMIC_RAY")
-        if 0 < ivar[row, column] < low:
+        if 0 < _sky_weight(image, ivar, row, column) < low:
             flags[i] |= bits("LOW_WEIGHT")
     return flags
+
+
+def _sky_weight(image: Image, ivar: np.ndarray, row: int, column: int) -> float:
+    """Weight of a pixel without the photons of the source, which make each bright star noisy."""
+    weight = float(ivar[row, column])
+    if not image.whole_noise or image.gain is None or weight <= 0:
+        return weight
+    photons = max(float(image.flux[row, column]), 0.0) / image.gain
+    return 1 / max(1 / weight - photons, 0.1 / weight)
 
 
 def _cutouts(image: Image, sky: Sky, found: _Found, options: Mapping[str, Any]) -> Iterator[Cutout]:

@@ -16,6 +16,7 @@ KRON_WITHIN = 6.0  #: Ellipse scale within which the Kron radius is measured.
 FRACTIONS = (0.2, 0.5, 0.8)
 NEIGHBOUR_SHARE = 0.1
 WIDEST_WINDOW = 12.0  #: Half-light radius beyond which a window gains nothing over the isophotal centroid, and is slow.
+SURE, BRIGHT, FEWEST = 5.0, 0.1, 10  #: Pixels that tell it: their S/N, the share of a source's photons, how many.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,37 @@ class Planes:
     segments: np.ndarray
     gain: float | None = None
     block: int = 1
+
+
+def holds_source_noise(flux: np.ndarray, variance: np.ndarray, usable: np.ndarray, gain: float) -> bool | None:
+    """Tell whether a noise plane holds the photon noise of the sources, which then must not be added once more.
+
+    Pipelines differ, and few say what they do: weights of DECam's community pipeline hold it, those of Mosaic-3 do not.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (ny, nx)
+        Sky-subtracted.
+    variance : ndarray, shape (ny, nx)
+        Square of the noise, in units of flux squared.
+    usable : ndarray of bool, shape (ny, nx)
+        Pixels to be used.
+    gain : float
+        Electrons per unit of flux.
+
+    Returns
+    -------
+    bool or None
+        True where the variance of bright pixels exceeds that of the sky by more than half of ``flux / gain``; None
+        where hardly any pixel is bright enough to tell.
+    """
+    if not usable.any():
+        return None
+    sky = float(np.median(variance[usable]))
+    bright = usable & (flux > SURE * np.sqrt(np.maximum(variance, sky))) & (flux > BRIGHT * sky * gain)
+    if bright.sum() < FEWEST:
+        return None
+    return float(np.median((variance[bright] - sky) * gain / flux[bright])) > 0.5
 
 
 def photometry(planes: Planes, objects: np.ndarray) -> dict[str, np.ndarray]:
