@@ -18,6 +18,8 @@ from transforms.attempt import Unusable
 from transforms.readers import spectrum_header as head
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.spectrum_record import make_spectrum, row_items, stem, variance_to_ivar
+from transforms.readers.spectrum_time import middle_of_exposure
+from transforms.readers.spectrum_units import to_angstrom
 from transforms.records import Item, Spectrum
 
 
@@ -58,18 +60,18 @@ def _load(source: Source, item: Item, row: int) -> Spectrum:
     name = f"{stem(source)}-{row}" if fibre is None else str(fibre["NAME"]).strip()
     flux = _row(hdus[0], row)
     if "WAVELENGTH" in _names(source):
-        wavelength = _row(hdus["WAVELENGTH"], row)
-        if head.truth(header, "LOGSCALE") or wavelength.max() < 6:
-            wavelength = 10.0**wavelength
+        unit = str(head.card(hdus["WAVELENGTH"].header, "BUNIT") or "")
+        log = head.truth(header, "LOGSCALE") is True
+        wavelength = to_angstrom(_row(hdus["WAVELENGTH"], row), unit, f"image WAVELENGTH of {name}", log=log)
     else:
         wavelength = head.linear_wcs(header, flux.size, name=name)
-    mjd = head.number(header, "UTMJD")
+    mjd, scale = middle_of_exposure(header)
     return make_spectrum(
         source, wavelength, flux, variance_to_ivar(_row(hdus["VARIANCE"], row)),
         air=not head.truth(header, "VACUUM"), frame="topocentric", hdu=item.hdu, row=row, object_id=name,
         ra=None if fibre is None else float(np.degrees(fibre["RA"])) % 360.0,
         dec=None if fibre is None else float(np.degrees(fibre["DEC"])),
-        mjd=mjd, time_scale="utc" if mjd is not None else "", unit="counts",
+        mjd=mjd, time_scale=scale, unit="counts",
     )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from transforms.attempt import Unusable
 from transforms.numerics.spectra.resample import merge
+from transforms.readers import spectrum_header as head
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.spectrum_record import FWHM_PER_SIGMA, make_spectrum, row_items, stem
+from transforms.readers.spectrum_units import to_angstrom
 from transforms.records import FileRef, Item, Spectrum
 
 ARMS = ("B", "R", "Z")
@@ -159,9 +161,11 @@ def _stack(source: Source, item: Item, row: int) -> Spectrum:
     wave = source.hdus["WAVE"]
     kind = str(wave.header.get("AIRORVAC", "")).lower()
     stacked = "STACKINFO" in _names(source)
+    unit = str(head.card(wave.header, "BUNIT", "CUNIT1") or "")
+    wavelength = to_angstrom(wave.data if wave.data.ndim == 1 else wave.data[row], unit, "image WAVE")
     return make_spectrum(
-        source, np.asarray(wave.data if wave.data.ndim == 1 else wave.data[row]), source.hdus["FLUX"].data[row],
-        source.hdus["IVAR"].data[row], air={"vac": False, "air": True}.get(kind[:3]),
+        source, wavelength, source.hdus["FLUX"].data[row], source.hdus["IVAR"].data[row],
+        unit=str(head.card(source.hdus["FLUX"].header, "BUNIT") or ""), air={"vac": False, "air": True}.get(kind[:3]),
         frame="rest" if stacked else "", hdu=item.hdu, row=row, object_id=f"{stem(source)}-{row}",
         z_header=float(source.hdus["STACKINFO"].data["Z"][row]) if stacked else None,
     )  # fmt: skip

@@ -20,7 +20,10 @@ from transforms.numerics.spectra.resample import merge
 from transforms.numerics.spectra.wavelengths import log_grid
 from transforms.readers import spectrum_header as head
 from transforms.readers.format import Entry, Format, Source
-from transforms.readers.spectrum_record import make_spectrum, row_items, stem
+from transforms.readers.spectrum_position import position
+from transforms.readers.spectrum_record import error_to_ivar, make_spectrum, row_items, stem
+from transforms.readers.spectrum_time import middle_of_exposure
+from transforms.readers.spectrum_units import to_angstrom
 from transforms.records import Item, Spectrum
 
 #: Orders that share more than this part of their range are spectra of different apertures.
@@ -74,8 +77,9 @@ def multispec(header: Any, n: int, rows: int) -> list[np.ndarray]:
 
     Returns
     -------
-    list of ndarray of float64, shape (n,)
-        Angstrom, one for each row.
+    list of ndarray of float64, shape (nw,)
+        Angstrom, one for each row, of as many pixels as that aperture has: a row is as long as the longest, and what
+        lies beyond an aperture's end is filled up with zeros.
 
     Raises
     ------
@@ -87,12 +91,17 @@ def multispec(header: Any, n: int, rows: int) -> list[np.ndarray]:
     found = {int(k): body for k, body in re.findall(r'spec(\d+)\s*=\s*"([^"]*)"', text)}
     if len(found) < rows:
         raise Unusable(f"no wavelength solution for {rows - len(found)} of {rows} apertures")
-    return [_solution(found[row + 1], row + 1, n) for row in range(rows)]
+    unit = head.axis_unit(header)
+    solutions = [_solution(found[row + 1], row + 1, n) for row in range(rows)]
+    return [to_angstrom(values, unit, f"aperture {row + 1}") for row, values in enumerate(solutions)]
 
 
 def _solution(text: str, aperture: int, n: int) -> np.ndarray:
     numbers = [float(v) for v in re.sub(r"(?<=\d)\.(?=\d+\.)", ". ", text).split()]
-    kind, first, step, _, redshift = int(numbers[2]), numbers[3], numbers[4], numbers[5], numbers[6]
+    kind, first, step, used, redshift = int(numbers[2]), numbers[3], numbers[4], int(numbers[5]), numbers[6]
+    if kind < 0:
+        raise Unusable(f"aperture {aperture}: not calibrated in wavelength (type {kind})")
+    n = used if 0 < used < n else n
     pixel = np.arange(1.0, n + 1)
     if kind in (0, 1):  # a start of 9850 cannot be a logarithm, whatever the type says
         values = first + step * (pixel - 1)
@@ -129,6 +138,29 @@ def _planes(source: Source) -> np.ndarray:
         return np.asarray(data if data.ndim == 2 else data[0], dtype=np.float64)
 
 
+def sigma_band(header: Any, data: np.ndarray) -> np.ndarray | None:
+    """Find the errors among the bands that IRAF's apall writes: spectrum, raw sum, background, sigma.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        With BANDID1, BANDID2, ...
+    data : ndarray, shape (bands, apertures, n)
+        The image.
+
+    Returns
+    -------
+    ndarray of float64, shape (apertures, n), or None
+        None where no band is called sigma.
+    """
+    if data.ndim != 3:
+        return None
+    for band in range(data.shape[0]):
+        if str(head.card(header, f"BANDID{band + 1}") or "").strip().lower().startswith("sigma"):
+            return np.asarray(data[band], dtype=np.float64)
+    return None
+
+
 def _are_orders(waves: list[np.ndarray]) -> bool:
     spans = sorted((min(w[0], w[-1]), max(w[0], w[-1])) for w in waves)
     shared = [(a[1] - b[0]) / (a[1] - a[0]) for a, b in pairwise(spans)]
@@ -149,9 +181,12 @@ def _entries(source: Source, item: Item) -> Iterator[Entry]:
         yield Entry(row=row, load=partial(_load, source, row, flux, waves, orders))
 
 
-def _load(source: Source, row: int, flux: np.ndarray, waves: list[np.ndarray], orders: bool) -> Spectrum:
+def _load(source: Source, row: int, planes: np.ndarray, waves: list[np.ndarray], orders: bool) -> Spectrum:
     header = source.hdus[0].header
-    wavelength, values, mask, unit = waves[row], flux[row], None, str(head.card(header, "BUNIT") or "")
+    flux = [counts[: wave.size] for wave, counts in zip(waves, planes, strict=True)]
+    wavelength, values, ivar, mask, unit = waves[row], flux[row], None, None, str(head.card(header, "BUNIT") or "")
+    if not orders and (sigma := sigma_band(header, source.hdus[0].data)) is not None:
+        ivar = error_to_ivar(sigma[row][: values.size])
     if orders:  # the blaze of each order is divided out: its counts are not calibrated, and would saw the spectrum
         parts = []
         for wave, counts in zip(waves, flux, strict=True):
@@ -162,12 +197,10 @@ def _load(source: Source, row: int, flux: np.ndarray, waves: list[np.ndarray], o
         wavelength, values, _, mask = join_orders(parts)
         unit = "relative"
     name = str(head.card(header, "OBJECT", "OBJNAME") or stem(source)).strip()
-    ra, dec = head.position(header)
-    mjd, scale = head.middle_of_exposure(header)
-    if mjd is not None and str(head.card(header, "TIMESYS")).strip().upper() == "TAI":
-        scale = "tai"
+    ra, dec = position(header)
+    mjd, scale = middle_of_exposure(header)
     return make_spectrum(
-        source, wavelength, values, None, mask, air=head.in_air(header), frame=head.frame(header), hdu="0", row=row,
+        source, wavelength, values, ivar, mask, air=head.in_air(header), frame=head.frame(header), hdu="0", row=row,
         object_id=name if orders else f"{name}-{row + 1}", ra=ra, dec=dec, mjd=mjd, time_scale=scale, unit=unit,
     )  # fmt: skip
 

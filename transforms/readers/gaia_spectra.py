@@ -18,7 +18,7 @@ import numpy as np
 from transforms.attempt import Unreadable, Unusable
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.light_curve_columns import NAMES as LIGHT_CURVE
-from transforms.readers.spectrum_record import error_to_ivar, make_spectrum, row_items
+from transforms.readers.spectrum_record import ROWS, TEXT_ROWS, error_to_ivar, make_spectrum, row_items
 from transforms.records import Item, Spectrum
 
 SAMPLING_NM = np.arange(336.0, 1020.1, 2.0)  #: 343 samples.
@@ -95,7 +95,8 @@ def _numbers(cell: Any) -> np.ndarray:
 
 def _items(source: Source) -> list[Item]:
     hdu = "1" if source.is_fits else ""
-    return row_items(source, "gaia_xp_sampled", hdu, len(_table(source)["source_id"]))
+    rows = ROWS if source.is_fits else TEXT_ROWS
+    return row_items(source, "gaia_xp_sampled", hdu, len(_table(source)["source_id"]), rows)
 
 
 def _entries(source: Source, item: Item) -> Iterator[Entry]:

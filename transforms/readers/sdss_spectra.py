@@ -1,4 +1,4 @@
-"""Spectra of SDSS, BOSS and eBOSS: ``spec-*.fits`` of one object, ``spPlate-*.fits`` of a plate.
+"""Spectra of SDSS, BOSS, eBOSS and SDSS-V: ``spec-*.fits`` of one object, ``spPlate-*.fits`` of a plate.
 
 Data model: https://data.sdss.org/datamodel; bits: SPPIXMASK of idlutils. Vacuum, heliocentric, steps of 1e-4 in log10.
 """
@@ -14,7 +14,9 @@ import numpy as np
 from transforms.attempt import Unreadable, Unusable
 from transforms.readers import spectrum_header as head
 from transforms.readers.format import Entry, Format, Source
-from transforms.readers.spectrum_record import FWHM_PER_SIGMA, make_spectrum, mask_bits, row_items
+from transforms.readers.spectrum_position import position
+from transforms.readers.spectrum_record import FWHM_PER_SIGMA, make_spectrum, mask_bits, row_items, stem
+from transforms.readers.spectrum_time import duration
 from transforms.records import Item, Spectrum
 
 #: FULLREJECT, NOSKY, BRIGHTSKY, NODATA in all exposures; what else is fatal has no inverse variance.
@@ -27,7 +29,10 @@ def _columns(hdu: Any) -> set[str]:
 
 
 def _is_spec(source: Source) -> bool:
-    return source.is_fits and len(source.hdus) > 1 and {"flux", "loglam", "ivar"} <= _columns(source.hdus[1])
+    if not source.is_fits or len(source.hdus) < 2:
+        return False
+    telescope = str(head.card(source.hdus[0].header, "TELESCOP") or "").strip().upper()
+    return telescope != "LAMOST" and {"flux", "loglam", "ivar"} <= _columns(source.hdus[1])
 
 
 def _spec_items(source: Source) -> list[Item]:
@@ -48,23 +53,45 @@ def _spec(source: Source, item: Item) -> Spectrum:
         near = int(np.argmin(np.abs(table["loglam"] - np.log10(5500.0))))
         fwhm = float(table["wdisp"][near]) * PIXEL * FWHM_PER_SIGMA or None
     mask = mask_bits(table["and_mask"], *BAD_BITS) if "and_mask" in names else None
-    object_id = "-".join(str(head.card(header, key)) for key in ("PLATEID", "MJD", "FIBERID"))
-    ra, dec = head.position(header)
-    mjd, scale = _time(header)
+    ra, dec = position(header)
+    mjd, scale = _time([hdu.header for hdu in source.hdus[3:]])
+    if mjd is None:  # the short form of a file has no exposures
+        mjd, scale = _time([header])
     return make_spectrum(
         source, 10.0 ** table["loglam"].astype(np.float64), table["flux"], table["ivar"], mask, air=False,
-        frame="heliocentric", fwhm=fwhm, hdu=item.hdu, object_id=object_id, ra=ra, dec=dec, mjd=mjd, time_scale=scale,
-        unit=str(head.card(header, "BUNIT") or "1e-17 erg/cm^2/s/Ang"), z_header=_redshift(source),
+        frame="heliocentric", fwhm=fwhm, hdu=item.hdu, object_id=_object_id(source), ra=ra, dec=dec, mjd=mjd,
+        time_scale=scale, unit=str(head.card(header, "BUNIT") or "1e-17 erg/cm^2/s/Ang"), z_header=_redshift(source),
     )  # fmt: skip
 
 
-def _time(header: Any) -> tuple[float | None, str]:
-    """Middle of the exposures in TAI where given, else the integer MJD of the night."""
-    begin, end = head.number(header, "TAI-BEG", "TAI"), head.number(header, "TAI-END", "TAI")
-    if begin is not None and end is not None:
-        return 0.5 * (begin + end) / 86_400.0, "tai"
-    night = head.number(header, "MJD")
-    return night, "tai" if night is not None else ""
+def _object_id(source: Source) -> str:
+    """SDSS I to IV: plate, night, fibre; SDSS-V: field, night, catalogue number; else the name of the file."""
+    header = source.hdus[0].header
+    summary = source.hdus[2] if len(source.hdus) > 2 and hasattr(source.hdus[2], "columns") else None
+    row: Any = {}
+    if summary is not None and len(summary.data):
+        row = {name.upper(): summary.data[name][0] for name in summary.columns.names}
+    row.pop("FIELDID", None)  # in the summary, the field of the imaging survey
+    for names in (("PLATEID", "MJD", "FIBERID"), ("FIELDID", "MJD", "CATALOGID"), ("FIELD", "MJD", "CATALOGID")):
+        parts = [head.card(header, name) if head.card(header, name) is not None else row.get(name) for name in names]
+        if all(part is not None for part in parts):
+            return "-".join(str(part).strip() for part in parts)
+    return stem(source)
+
+
+def _time(headers: list[Any]) -> tuple[float | None, str]:
+    """Mean of the middles of the exposures, weighted by duration, in TAI; none where only the night is given.
+
+    The MJD of an SDSS header is the number of a night, up to a day from the exposures, which may lie in several.
+    """
+    middles, weights = [], []
+    for header in headers:
+        begin, end = head.number(header, "TAI-BEG", "TAI"), head.number(header, "TAI-END")
+        if begin is not None:
+            end = begin + (duration(header) or 0.0) if end is None or end < begin else end
+            middles.append(0.5 * (begin + end) / 86_400.0)
+            weights.append(max(end - begin, 1.0))
+    return (float(np.average(middles, weights=weights)), "tai") if middles else (None, "")
 
 
 def _redshift(source: Source) -> float | None:
@@ -111,7 +138,7 @@ def _fibre(source: Source, row: int) -> Spectrum:
     plug = hdus[5].data[row] if len(hdus) > 5 and {"ra", "dec"} <= _columns(hdus[5]) else None
     if plug is not None and str(plug["OBJTYPE"]).strip().upper() in {"SKY", "NA"}:
         raise Unusable(f"{source.file.source}: fibre {row + 1} is a {str(plug['OBJTYPE']).strip()} fibre, no object")
-    mjd, scale = _time(header)
+    mjd, scale = _time([header])
     fwhm = None
     if dispersion is not None:
         near = int(np.argmin(np.abs(wavelength - 5500.0)))
@@ -129,7 +156,7 @@ FORMATS = (
     Format(
         name="sdss_spec",
         record=Spectrum,
-        description="SDSS, BOSS and eBOSS spec-*.fits: one object, table of flux, loglam, ivar, masks",
+        description="SDSS, BOSS, eBOSS and SDSS-V spec-*.fits: one object, table of flux, loglam, ivar, masks",
         sniff=_is_spec,
         items=_spec_items,
         entries=_spec_entries,

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from transforms.attempt import Unusable
-from transforms.readers.spectrum_header import UNITS
 from transforms.readers.spectrum_record import error_to_ivar, variance_to_ivar
+from transforms.readers.spectrum_units import to_angstrom
 
 #: Names of columns in lower case, the best first.
 WAVELENGTH = ("wavelength", "wave", "lambda", "lam", "wl", "wlen", "loglam", "loglambda", "log_wavelength")
-FLUX = ("flux", "spec", "spectrum", "flam", "f_lambda", "flux_density", "fluxes")
+FLUX = ("flux", "spec", "spectrum", "flam", "f_lambda", "flux_density", "fluxes", "flux_reduced")
 IVAR = ("ivar", "inverse_variance", "invvar", "flux_ivar")
-VARIANCE = ("variance", "var", "flux_var")
-ERROR = ("flux_error", "flux_err", "fluxerr", "error", "err", "sigma", "e_flux", "uncertainty", "noise", "eflux", "std")
-MASK = ("mask", "bad", "dq", "and_mask", "andmask", "bitmask", "flags")
+VARIANCE = ("variance", "var", "flux_var", "stat")
+ERROR = (
+    "flux_error", "flux_err", "fluxerr", "error", "err", "err_flux", "sigma", "e_flux", "uncertainty", "noise", "eflux",
+    "std", "flux_sigma", "error_flux", "flux_unc", "flux_uncertainty", "err_reduced",
+)  # fmt: skip
+MASK = ("mask", "bad", "dq", "and_mask", "andmask", "bitmask", "flags", "qual", "quality", "pixmask")
 OBJECT = ("object_id", "source_id", "targetid", "target_id", "objid", "object", "name", "id", "star")
 _SUFFIX = re.compile(r"_(angstrom|ang|aa|a|nm|um|micron|microns|air|vac|vacuum)\Z")
 
@@ -73,7 +75,7 @@ def layout(names: Iterable[str]) -> Layout | None:
     return Layout(object=find(OBJECT), **picked)
 
 
-def to_angstrom(values: np.ndarray, name: str, unit: str) -> np.ndarray:
+def column_wavelength(values: np.ndarray, name: str, unit: str) -> np.ndarray:
     """Convert a wavelength column to Angstrom.
 
     Parameters
@@ -95,34 +97,40 @@ def to_angstrom(values: np.ndarray, name: str, unit: str) -> np.ndarray:
     Unusable
         For a unit that is not known, or none where the values do not tell.
     """
-    values = np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan)
-    top = float(np.nanmax(values)) if np.isfinite(values).any() else np.nan
-    if name.lower().startswith("log") and top < 6:
-        return 10.0**values
     suffix = re.search(r"_(angstrom|ang|aa|nm|um|micron|microns)(?:_(?:air|vac|vacuum))?\Z", name.lower())
-    text = unit.strip().lower() or (suffix.group(1) if suffix else "")
-    if "log" in text and top < 6:
-        return 10.0**values
-    if not text and top < 2000:
-        raise Unusable(f"wavelengths up to {top:.6g} in column {name!r} have no unit; name it, as in wavelength_nm")
-    if text not in UNITS:
-        raise Unusable(f"wavelength unit {unit!r} of column {name!r} is not known")
-    return values * UNITS[text]
+    stated = unit.strip() or (suffix.group(1) if suffix else "")
+    return to_angstrom(values, stated, f"column {name!r}", log=name.lower().startswith("log"))
 
 
-def air_by_name(name: str) -> bool | None:
-    """Say whether a column's name tells of air or vacuum.
+def air_by_name(name: str, others: Iterable[str] = (), ucd: str = "") -> bool | None:
+    """Say whether a wavelength column is in air, by what it is called.
 
     Parameters
     ----------
     name : str
         Column name.
+    others : iterable of str
+        Names of all columns: WAVE beside WAVE_AIR is in vacuum, and the other way round.
+    ucd : str
+        Unified content descriptor (TUCDn): ESO writes ``em.wl;obs.atmos`` for air and ``em.wl`` for vacuum.
 
     Returns
     -------
     bool or None
-        None where it tells nothing.
+        None where nothing tells.
     """
+    if (named := _medium(name)) is not None:
+        return named
+    if (kind := ucd.strip().lower().replace(" ", "")) in {"em.wl", "em.wl;obs.atmos"}:
+        return kind != "em.wl"
+    stem = name.strip().lower()
+    beside = {_medium(other) for other in others if re.sub(r"_(air|vac|vacuum)\Z", "", other.strip().lower()) == stem}
+    if beside >= {True, False}:
+        return None
+    return False if True in beside else (True if False in beside else None)
+
+
+def _medium(name: str) -> bool | None:
     if re.search(r"(\A|_)air(\Z|_)", name.lower()):
         return True
     return False if re.search(r"(\A|_)vac(uum)?(\Z|_)", name.lower()) else None
@@ -143,7 +151,7 @@ def planes(found: Layout, columns: Mapping[str, Any]) -> tuple[np.ndarray, np.nd
     flux : ndarray of float64, shape (n,)
         NaN where missing.
     ivar : ndarray of float64, shape (n,), or None
-        None where the table has no error.
+        None where the table has no error, or none that is a number anywhere.
     mask : ndarray of bool, shape (n,), or None
         None where it has no mask.
     """
@@ -154,6 +162,7 @@ def planes(found: Layout, columns: Mapping[str, Any]) -> tuple[np.ndarray, np.nd
     ivar = None
     if found.ivar:
         ivar = values(found.ivar)
+        ivar = ivar if np.isfinite(ivar).any() else None
     elif found.variance:
         ivar = variance_to_ivar(values(found.variance))
     elif found.error:

@@ -1,4 +1,4 @@
-"""What headers of spectra say of wavelengths, frames, positions and times."""
+"""What headers of spectra say: cards, wavelengths, air or vacuum, frames."""
 
 from __future__ import annotations
 
@@ -9,23 +9,11 @@ import numpy as np
 from astropy.io.fits import VerifyError
 
 from transforms.attempt import Unusable
-from transforms.constants import MJD_ZERO_JD
+from transforms.readers.spectrum_units import length_unit, to_angstrom
 
-#: Length units as headers spell them, in Angstrom.
-UNITS = {
-    "angstrom": 1.0, "angstroms": 1.0, "ang": 1.0, "a": 1.0, "aa": 1.0, "0.1nm": 1.0, "0.1 nm": 1.0, "": 1.0,
-    "nm": 10.0, "nanometer": 10.0, "nanometers": 10.0, "um": 1e4, "micron": 1e4, "microns": 1e4, "micrometer": 1e4,
-    "mm": 1e7, "m": 1e10, "cm": 1e8,
-}  # fmt: skip
 _TRUE, _FALSE = {"T", "TRUE", "1", "YES"}, {"F", "FALSE", "0", "NO"}
-#: The object's own position first, the telescope's last.
-_POSITIONS = (
-    ("PLUG_RA", "PLUG_DEC"),
-    ("RA_OBJ", "DEC_OBJ"),
-    ("OBJRA", "OBJDEC"),
-    ("RA_TARG", "DEC_TARG"),
-    ("RA", "DEC"),
-)
+#: Telescopes above the air whose archives give vacuum throughout.
+_SPACE = {"HST", "JWST", "FUSE", "SPITZER", "GALEX", "EUCLID", "HERSCHEL"}
 #: CTYPE of spectral axes that are not wavelengths.
 _NOT_WAVELENGTH = ("FREQ", "VRAD", "VELO", "VOPT", "ENER", "WAVN", "ZOPT", "BETA", "FELO")
 
@@ -53,6 +41,30 @@ def card(header: Any, *names: str) -> Any:
         if value is not None and str(value).strip():
             return value
     return None
+
+
+def comment(header: Any, name: str) -> str:
+    """Comment of a card.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header or mapping
+        The header, or several chained.
+    name : str
+        Keyword.
+
+    Returns
+    -------
+    str
+        Empty where there is none.
+    """
+    for part in getattr(header, "maps", [header]):
+        try:
+            if name in part:
+                return str(part.comments[name])
+        except (VerifyError, ValueError, KeyError, AttributeError):  # a damaged card, or a mapping without comments
+            continue
+    return ""
 
 
 def number(header: Any, *names: str) -> float | None:
@@ -102,89 +114,6 @@ def truth(header: Any, *names: str) -> bool | None:
     return None
 
 
-def position(header: Any) -> tuple[float | None, float | None]:
-    """Right ascension and declination of the object.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-        The header.
-
-    Returns
-    -------
-    ra, dec : float or None
-        Degrees.
-    """
-    for first, second in _POSITIONS:
-        ra, dec = degrees(card(header, first), hours=True), degrees(card(header, second), hours=False)
-        if ra is not None and dec is not None:
-            return ra % 360.0, dec
-    return None, None
-
-
-def degrees(value: Any, *, hours: bool) -> float | None:
-    """Read an angle given in decimal degrees or as sexagesimal text.
-
-    Parameters
-    ----------
-    value : Any
-        ``"17:00:17.37"``, ``255.07`` or None.
-    hours : bool
-        Sexagesimal text is in hours, not degrees.
-
-    Returns
-    -------
-    float or None
-        Degrees; None where it makes no sense.
-    """
-    try:
-        angle = float(value)
-    except (TypeError, ValueError):
-        parts = re.fullmatch(r"\s*([+-]?)(\d+)[:\s]+(\d+)[:\s]+(\d+(?:\.\d*)?)\s*", str(value))
-        if not parts:
-            return None
-        sign, whole, minutes, seconds = parts.groups()
-        angle = (float(whole) + float(minutes) / 60 + float(seconds) / 3600) * (15 if hours else 1)
-        angle = -angle if sign == "-" else angle
-    limits = (-360.0, 360.0) if hours else (-90.0, 90.0)
-    return angle if limits[0] <= angle <= limits[1] else None
-
-
-def middle_of_exposure(header: Any) -> tuple[float | None, str]:
-    """Time of observation.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-        The header.
-
-    Returns
-    -------
-    mjd : float or None
-        Middle of the exposure where the file gives it, else its start.
-    time_scale : str
-        ``"utc"``, ``"tai"`` or empty; heliocentric dates are given as they are, with an empty scale.
-    """
-    for name in ("MJD-MID", "MJD-AVG", "MJD-OBS", "EXPSTART", "UTMJD"):
-        if (value := number(header, name)) is not None and 15_000 < value < 100_000:
-            return value, "utc"
-    for name in ("HJD", "JD", "HJDN", "BJD"):
-        if (value := number(header, name)) is not None and value > MJD_ZERO_JD + 15_000:
-            return value - MJD_ZERO_JD, "utc" if name == "JD" else ""
-    text = str(card(header, "DATE-OBS", "DATE_OBS") or "").strip()
-    clock = str(card(header, "UT", "UTSTART", "TIME-OBS", "UTC") or "").strip()
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text) and re.fullmatch(r"\d\d?:\d\d:\d\d(\.\d*)?", clock):
-        text = f"{text}T{clock}"
-    if re.match(r"\d{4}-\d\d-\d\dT\d\d?:\d\d:\d\d", text):
-        from astropy.time import Time
-
-        try:
-            return float(Time(text, format="isot", scale="utc").mjd), "utc"
-        except ValueError:
-            return None, ""
-    return None, ""
-
-
 def linear_wcs(header: Any, n: int, axis: int = 1, name: str = "spectrum") -> np.ndarray:
     """Wavelength of the pixels from a linear or logarithmic world coordinate system.
 
@@ -210,47 +139,70 @@ def linear_wcs(header: Any, n: int, axis: int = 1, name: str = "spectrum") -> np
         Where there is no wavelength solution, or the axis is something else.
     """
     kind = str(card(header, f"CTYPE{axis}") or "").upper()
-    unit = str(card(header, f"CUNIT{axis}") or "").strip()
+    unit = axis_unit(header, axis)
     if kind.startswith(_NOT_WAVELENGTH):
         raise Unusable(f"{name}: the spectral axis is {kind} in {unit or 'no unit'}, not wavelength")
-    if unit.lower() not in UNITS:
-        raise Unusable(f"{name}: wavelength unit {unit!r} is not known")
     first = number(header, f"CRVAL{axis}", f"COEFF{axis - 1}")
-    step = number(header, f"CDELT{axis}", f"CD{axis}_{axis}", f"COEFF{axis}")
+    step = _step(header, axis, name)
     if first is None or not step:
         raise Unusable(f"{name}: no wavelength solution (CRVAL{axis} is {first}, CDELT{axis} is {step})")
     reference = number(header, f"CRPIX{axis}")
     values = first + step * (np.arange(1, n + 1) - (1.0 if reference is None else reference))
-    if is_log(header, values, kind):
-        if values.max() > 9:
-            raise Unusable(f"{name}: logarithmic wavelengths up to 10^{values.max():.4g} Angstrom")
-        values = 10.0**values
-    elif kind.startswith(("WAVE-LOG", "AWAV-LOG")):
-        values = first * np.exp((values - first) / first)
-    return values * UNITS[unit.lower()]
+    if kind.startswith(("WAVE-LOG", "AWAV-LOG")):  # FITS paper III: natural logarithm about the reference pixel
+        return to_angstrom(first * np.exp((values - first) / first), unit, f"axis {axis} of {name}")
+    log = number(header, "DC-FLAG") == 1 or truth(header, "LOGSCALE") is True or "LOG" in kind
+    return to_angstrom(values, unit, f"axis {axis} of {name}", log=log)
 
 
-def is_log(header: Any, values: np.ndarray, kind: str) -> bool:
-    """Say whether a wavelength axis holds log10 of the wavelength.
+def _step(header: Any, axis: int, name: str) -> float | None:
+    """CDn_n goes before CDELTn, which then does not count (FITS paper I); but a CD of 1 is IRAF's word for nothing."""
+    cd, cdelt = number(header, f"CD{axis}_{axis}"), number(header, f"CDELT{axis}")
+    if cd == 1.0 and cdelt not in (None, 0.0, 1.0):
+        raise Unusable(f"{name}: CD{axis}_{axis} is 1 and CDELT{axis} is {cdelt}: two steps of wavelength")
+    if cdelt is not None:
+        cdelt *= number(header, f"PC{axis}_{axis}") or 1.0
+    return cd or cdelt or number(header, f"COEFF{axis}")
+
+
+def axis_unit(header: Any, axis: int = 1) -> str:
+    """Unit of an axis: CUNITn, else what IRAF's WATn_001 says, else a unit in brackets in CRVALn's comment.
 
     Parameters
     ----------
     header : astropy.io.fits.Header
-        DC-FLAG, LOGSCALE and CTYPE are looked at.
-    values : ndarray
-        The axis: no optical wavelength in Angstrom lies below 6.
-    kind : str
-        CTYPE in upper case.
+        The header.
+    axis : int
+        FITS axis.
 
     Returns
     -------
-    bool
-        True for log10.
+    str
+        As the file spells it; empty where it states none.
     """
-    if kind.startswith(("WAVE-LOG", "AWAV-LOG")):
-        return False
-    declared = number(header, "DC-FLAG") == 1 or truth(header, "LOGSCALE") is True or "LOG" in kind
-    return bool((declared or values.min() > 2.5) and values.max() < 6)
+    if unit := str(card(header, f"CUNIT{axis}") or "").strip():
+        return unit
+    found = re.search(r"\bunits=\s*(\S+)", str(card(header, f"WAT{axis}_001") or ""))
+    if found is None:
+        found = re.match(r"\s*\[([^\]]+)\]", comment(header, f"CRVAL{axis}"))
+    return found.group(1).strip() if found and length_unit(found.group(1)) else ""
+
+
+def spectral_width(header: Any) -> float | None:
+    """Width of the line-spread function.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        With FWHM, which in many files is the seeing: the comment must say that it is spectral.
+
+    Returns
+    -------
+    float or None
+        Full width at half maximum in Angstrom; None where the header does not give it.
+    """
+    spectral = re.search(r"resol|angstrom|spectral|lsf|dispersion", comment(header, "FWHM"), re.IGNORECASE)
+    width = number(header, "FWHM")
+    return width if spectral and width is not None and width > 0 else None
 
 
 def in_air(header: Any, axis: int = 1) -> bool | None:
@@ -271,6 +223,8 @@ def in_air(header: Any, axis: int = 1) -> bool | None:
     vacuum = truth(header, "VACUUM", "VACWAVE", "ISVACUUM")
     if vacuum is not None:
         return not vacuum
+    if str(card(header, "TELESCOP") or "").strip().upper() in _SPACE:
+        return False
     kind = str(card(header, f"CTYPE{axis}") or "").upper()
     if kind.startswith("AWAV"):
         return True

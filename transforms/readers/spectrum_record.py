@@ -11,11 +11,13 @@ from transforms.constants import C_KMS
 from transforms.flags import bits
 from transforms.numerics.spectra.wavelengths import air_to_vacuum
 from transforms.readers.format import Source
+from transforms.readers.spectrum_units import per_wavelength
 from transforms.records import Item, Spectrum
 
 MIN_PIXELS = 16  #: Fewer are no spectrum.
 WAVELENGTHS = (100.0, 1e7)  #: Angstrom, X-rays to 1 mm: outside, the unit of the axis is not what we think it is.
 ROWS = 256  #: Spectra of one item.
+TEXT_ROWS = 8192  #: The same for text, of which each item parses the whole file: 256 would make the time quadratic.
 SMALL = 1e-8  #: Fluxes below are scaled.
 FWHM_PER_SIGMA = 2.354820045  #: 2 sqrt(2 ln 2).
 
@@ -42,7 +44,7 @@ def make_spectrum(
     wavelength : ndarray, shape (n,)
         Angstrom, increasing or decreasing.
     flux : ndarray, shape (n,)
-        Flux density; NaN where missing.
+        Flux density, per wavelength or (by ``unit``, such as Jy) per frequency; NaN where missing.
     ivar : ndarray, shape (n,), optional
         Inverse variance; not positive or NaN where the pixel is worthless.
     mask : ndarray of bool, shape (n,), optional
@@ -61,8 +63,9 @@ def make_spectrum(
     Returns
     -------
     Spectrum
-        Vacuum wavelengths, increasing; flux and ivar zero where masked. A spectrum of which every pixel is masked is
-        returned too, with NO_DATA: it was observed, and its row says that nothing came of it.
+        Vacuum wavelengths, increasing; flux per unit wavelength, as ``unit`` then says; flux and ivar zero where
+        masked. A spectrum of which every pixel is masked is returned too, with NO_DATA: it was observed, and its row
+        says that nothing came of it.
 
     Raises
     ------
@@ -81,7 +84,8 @@ def make_spectrum(
         bad |= np.asarray(mask, dtype=bool)
     if ivar is not None:
         bad |= ~(np.isfinite(ivar) & (ivar > 0))
-    flux, ivar, fields["unit"] = _scaled(flux, ivar, fields.get("unit", ""))
+    flux, ivar, unit = per_wavelength(wavelength, flux, ivar, fields.get("unit", ""))
+    flux, ivar, fields["unit"] = _scaled(flux, ivar, unit)
     step = -1 if wavelength[0] > wavelength[-1] else 1
     wavelength, flux, bad = wavelength[::step], np.where(bad, 0.0, flux)[::step], bad[::step]
     if ivar is not None:
@@ -183,7 +187,7 @@ def stem(source: Source) -> str:
     return name
 
 
-def error_to_ivar(error: np.ndarray) -> np.ndarray:
+def error_to_ivar(error: np.ndarray) -> np.ndarray | None:
     """Turn one-sigma errors into inverse variances.
 
     Parameters
@@ -193,15 +197,16 @@ def error_to_ivar(error: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of float64
-        Zero where worthless.
+    ndarray of float64, or None
+        Zero where worthless. None where no pixel has a positive error: the file then does not know its errors (HARPS
+        of ESO's archive: NaN throughout), which is no reason to lose the flux.
     """
     error = np.asarray(error, dtype=np.float64)
     use = np.isfinite(error) & (error > 0)
-    return np.where(use, 1.0 / np.where(use, error, 1.0) ** 2, 0.0)
+    return np.where(use, 1.0 / np.where(use, error, 1.0) ** 2, 0.0) if use.any() else None
 
 
-def variance_to_ivar(variance: np.ndarray) -> np.ndarray:
+def variance_to_ivar(variance: np.ndarray) -> np.ndarray | None:
     """Turn variances into inverse variances.
 
     Parameters
@@ -211,15 +216,15 @@ def variance_to_ivar(variance: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of float64
-        Zero where worthless.
+    ndarray of float64, or None
+        Zero where worthless; None where no pixel has a positive variance.
     """
     variance = np.asarray(variance, dtype=np.float64)
     use = np.isfinite(variance) & (variance > 0)
-    return np.where(use, 1.0 / np.where(use, variance, 1.0), 0.0)
+    return np.where(use, 1.0 / np.where(use, variance, 1.0), 0.0) if use.any() else None
 
 
-def row_items(source: Source, format: str, hdu: str, n: int) -> list[Item]:
+def row_items(source: Source, format: str, hdu: str, n: int, rows: int = ROWS) -> list[Item]:
     """Cut a file of many spectra into items, so that it does not sit on one worker.
 
     Parameters
@@ -232,11 +237,13 @@ def row_items(source: Source, format: str, hdu: str, n: int) -> list[Item]:
         Extension.
     n : int
         Number of spectra.
+    rows : int
+        Spectra of one item; more where each item costs the parsing of the whole file.
 
     Returns
     -------
     list of Item
-        Of at most ``ROWS`` spectra each.
+        Of at most ``rows`` spectra each.
 
     Raises
     ------
@@ -246,8 +253,8 @@ def row_items(source: Source, format: str, hdu: str, n: int) -> list[Item]:
     if n < 1:
         raise Unusable(f"{source.file.source}: extension {hdu or 'of text'} holds 0 spectra")
     return [
-        Item(file=source.file, format=format, hdu=hdu, start=start, stop=min(start + ROWS, n))
-        for start in range(0, n, ROWS)
+        Item(file=source.file, format=format, hdu=hdu, start=start, stop=min(start + rows, n))
+        for start in range(0, n, rows)
     ]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from transforms.attempt import Unreadable, Unusable
 from transforms.readers.format import Entry, Format, Source
-from transforms.readers.spectrum_columns import Layout, air_by_name, layout, planes, to_angstrom
-from transforms.readers.spectrum_record import make_spectrum, row_items, stem
+from transforms.readers.spectrum_columns import Layout, air_by_name, column_wavelength, layout, planes
+from transforms.readers.spectrum_record import TEXT_ROWS, make_spectrum, row_items, stem
 from transforms.records import Item, Spectrum
 
 
@@ -115,7 +115,7 @@ def _items(source: Source) -> list[Item]:
     columns, _, _, found = _read(source)
     if not columns[found.flux].size:
         raise Unusable(f"{source.file.source}: the table has 0 rows")
-    return row_items(source, "text_spectrum", "", len(_runs(columns, found)))
+    return row_items(source, "text_spectrum", "", len(_runs(columns, found)), TEXT_ROWS)
 
 
 def _runs(columns: dict[str, np.ndarray], found: Layout) -> list[tuple[str, np.ndarray]]:
@@ -148,9 +148,9 @@ def _load(
     meta: dict[str, Any],
     found: Layout,
 ) -> Spectrum:
-    wavelength = to_angstrom(columns[found.wavelength], found.wavelength, units.get(found.wavelength, ""))
+    wavelength = column_wavelength(columns[found.wavelength], found.wavelength, units.get(found.wavelength, ""))
     flux, ivar, mask = planes(found, columns)
-    air = air_by_name(found.wavelength)
+    air = air_by_name(found.wavelength, columns)
     if air is None and "air" in meta:
         air = bool(meta["air"])
     lower = {key.lower(): values for key, values in columns.items()}

@@ -8,25 +8,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from tests.transforms.readers.spectrum_twins import FORMATS, read
 from transforms import flags
 from transforms.attempt import NoReader, Unreadable, Unusable
 from transforms.numerics.spectra.wavelengths import log_grid
-from transforms.readers import spectra, survey_spectra
 from transforms.readers.format import Source
 from transforms.records import FileRef
 from transforms.simulate import spectrum_files as files
 from transforms.simulate.spectra import simulate_spectra
-
-FORMATS = (*survey_spectra.FORMATS, *spectra.FORMATS)
-
-
-def read(path: Path):
-    """Name of the format and all records of a file."""
-    with Source(FileRef(url=str(path), source=path.name)) as source:
-        for item in FORMATS:
-            if item.sniff(source):
-                return item.name, [e.load() for i in item.items(source) for e in item.entries(source, i)]
-    raise NoReader(path.name)
 
 
 def simulated(kind: str, n: int = 1):
@@ -134,8 +123,8 @@ DAMAGED = {
     "the flux is zero in all of 500 pixels": ({}, np.zeros(500)),
     r"no wavelength solution \(CRVAL1 is 4000.0, CDELT1 is None\)": ({"CDELT1": None}, np.ones(500)),
     "the spectral axis is VRAD": ({"CTYPE1": "VRAD", "CUNIT1": "km/s"}, np.ones(500)),
-    "wavelength unit 'furlong' is not known": ({"CUNIT1": "furlong"}, np.ones(500)),
-    "cannot be Angstrom": ({"CRVAL1": -10.0}, np.ones(500)),
+    "wavelength unit 'furlong' of axis 1 of a is not known": ({"CUNIT1": "furlong"}, np.ones(500)),
+    "cannot be Angstrom": ({"CRVAL1": -10.0, "CUNIT1": "Angstrom"}, np.ones(500)),
 }
 
 
@@ -286,6 +275,7 @@ def test_real_marz_files_are_one_object(data):
         assert np.array_equal(record.flux, records[0].flux)
         assert np.array_equal(record.ivar, records[0].ivar)
         assert (record.object_id, record.frame) == ("D0221394-2854323", "topocentric")
+        assert record.mjd == pytest.approx(57373.574921, abs=1e-5)  # 13:25:23 and half of 2700 s
         assert (record.ra, record.dec) == pytest.approx((35.41427, -28.90896), abs=1e-4)
 
 
@@ -296,6 +286,20 @@ def test_real_gaia_formats_are_one_answer(data):
     for records in answers:
         assert [r.object_id for r in records] == ["Gaia 6", "Gaia 4"]
         assert records[0].flux == pytest.approx(answers[0][0].flux, rel=1e-5, abs=1e-5)
+
+
+def test_real_times_are_middles(data):
+    folder = data / "spectra"
+    times = {
+        "sdss_boss/spec-6717-56397-0534.fits": 56396.7786,  # mean of exposures in two nights; MJD says 56397
+        "specutils_formats/odbue5030_x1d.fits.gz": 57894.0904,  # EXPSTART to EXPEND
+        "lamost_dr1/spec-55862-B6212_sp06-003.fits.gz": 55861.8351,  # DATE-OBS is the middle there
+    }
+    for name, mjd in times.items():
+        assert read(folder / name)[1][0].mjd == pytest.approx(mjd, abs=1e-3)
+    _, (lite,) = read(next((folder / "sdss_boss" / "lite").glob("*.fits")))
+    assert lite.mjd is None
+    assert "NO_TIME" in flags.decode(lite.flags)
 
 
 def test_redshifts_of_headers_are_provenance_only(data):
