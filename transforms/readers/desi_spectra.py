@@ -46,14 +46,18 @@ def _coadd_entries(source: Source, item: Item) -> Iterator[Entry]:
 
 
 def _times(source: Source) -> dict[str, float]:
-    """Mean MJD of the exposures of each target."""
+    """Mean of the middles of each target's exposures, weighted by duration: the table's MJD is when shutters opened."""
     if "EXP_FIBERMAP" not in _names(source):
         return {}
     table = source.hdus["EXP_FIBERMAP"].data
     if "MJD" not in table.names:
         return {}
+    begin = np.asarray(table["MJD"], dtype=np.float64)
+    seconds = np.asarray(table["EXPTIME"], dtype=np.float64) if "EXPTIME" in table.names else np.zeros(begin.size)
+    seconds = np.where(np.isfinite(seconds) & (seconds > 0), seconds, 0.0)
+    weight = np.maximum(seconds, 1.0)
     targets, inverse = np.unique(np.asarray(table["TARGETID"], dtype=np.int64), return_inverse=True)
-    mean = np.bincount(inverse, table["MJD"]) / np.bincount(inverse)
+    mean = np.bincount(inverse, weight * (begin + 0.5 * seconds / 86_400.0)) / np.bincount(inverse, weight)
     return {str(target): float(value) for target, value in zip(targets, mean, strict=True)}
 
 

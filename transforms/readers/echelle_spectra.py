@@ -123,7 +123,7 @@ def _solution(text: str, aperture: int, n: int) -> np.ndarray:
 
 
 def _sniff(source: Source) -> bool:
-    if not source.is_fits or not source.hdus[0].is_image or len(source.hdus[0].shape) not in (2, 3):
+    if not source.is_fits or not source.hdus[0].is_image or len(source.hdus[0].shape) not in (1, 2, 3):
         return False
     header = source.hdus[0].header
     return "multispec" in str(header.get("WAT0_001", "")).lower() or str(header.get("CTYPE1", "")).startswith(
@@ -135,7 +135,7 @@ def _planes(source: Source) -> np.ndarray:
     """Apertures of the first band: the spectrum, not the background or the raw sum."""
     data = source.hdus[0].data
     with np.errstate(invalid="ignore"):  # signalling NaNs of old reduction software
-        return np.asarray(data if data.ndim == 2 else data[0], dtype=np.float64)
+        return np.atleast_2d(np.asarray(data if data.ndim < 3 else data[0], dtype=np.float64))
 
 
 def sigma_band(header: Any, data: np.ndarray) -> np.ndarray | None:
@@ -201,7 +201,8 @@ def _load(source: Source, row: int, planes: np.ndarray, waves: list[np.ndarray],
     mjd, scale = middle_of_exposure(header)
     return make_spectrum(
         source, wavelength, values, ivar, mask, air=head.in_air(header), frame=head.frame(header), hdu="0", row=row,
-        object_id=name if orders else f"{name}-{row + 1}", ra=ra, dec=dec, mjd=mjd, time_scale=scale, unit=unit,
+        object_id=name if orders or len(waves) == 1 else f"{name}-{row + 1}", ra=ra, dec=dec, mjd=mjd,
+        time_scale=scale, unit=unit,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from transforms.records import Item, Spectrum
 
 SAMPLING_NM = np.arange(336.0, 1020.1, 2.0)  #: 343 samples.
 
+_USED = {"source_id", "flux", "flux_error", "wl", "ra", "dec"}
+
 
 def _names(source: Source) -> set[str]:
     """Column names, as far as the head of the file tells."""
@@ -82,7 +84,7 @@ def _text_table(source: Source) -> dict[str, Any]:
         table = csv.read_csv(io.BytesIO(body), options, csv.ParseOptions(newlines_in_values=True))
     except pa.ArrowInvalid as error:
         raise Unreadable(f"{source.file.source}: not a table: {error}") from error
-    return {name.lower(): table.column(name).to_pylist() for name in table.column_names}
+    return {name.lower(): table.column(name).to_pylist() for name in table.column_names if name.lower() in _USED}
 
 
 def _numbers(cell: Any) -> np.ndarray:

@@ -24,6 +24,8 @@ from transforms.records import Item, Spectrum
 #: Libraries whose headers do not say what their papers say: keyword, value, (in air, frame).
 _LIBRARIES = (("TPLLIB", "MILES", True, "rest"), ("TELESCOP", "KPCDF", True, "rest"))  # the second is Indo-US
 
+_INDOUS_GAP = 1e-4  #: What Indo-US writes where it has no data (Valdes et al. 2004, ApJS 152, 251).
+
 
 def first_data(source: Source) -> int | None:
     """Index of the first HDU that holds data.
@@ -87,8 +89,11 @@ def _load(source: Source, item: Item) -> Spectrum:
     for key, value, library_air, library_frame in _LIBRARIES:
         if str(head.card(header, key)).strip().upper() == value:
             air, frame = library_air, library_frame
+    mask = planes.get("mask")
+    if str(head.card(header, "TELESCOP")).strip().upper() == "KPCDF":
+        mask = np.isclose(flux, _INDOUS_GAP, rtol=1e-3, atol=0.0)
     return make_spectrum(
-        source, wavelength, flux, planes.get("ivar"), planes.get("mask"), air=air, frame=frame,
+        source, wavelength, flux, planes.get("ivar"), mask, air=air, frame=frame,
         fwhm=head.spectral_width(header), hdu=item.hdu, object_id=name, ra=ra, dec=dec, mjd=mjd, time_scale=scale,
         unit=str(head.card(header, "BUNIT") or "").strip(), z_header=head.number(header, "Z", "REDSHIFT"),
     )  # fmt: skip

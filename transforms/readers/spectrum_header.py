@@ -15,7 +15,7 @@ _TRUE, _FALSE = {"T", "TRUE", "1", "YES"}, {"F", "FALSE", "0", "NO"}
 #: Telescopes above the air whose archives give vacuum throughout.
 _SPACE = {"HST", "JWST", "FUSE", "SPITZER", "GALEX", "EUCLID", "HERSCHEL"}
 #: CTYPE of spectral axes that are not wavelengths.
-_NOT_WAVELENGTH = ("FREQ", "VRAD", "VELO", "VOPT", "ENER", "WAVN", "ZOPT", "BETA", "FELO")
+_NOT_WAVELENGTH = ("FREQ", "VRAD", "VELO", "VOPT", "ENER", "WAVN", "ZOPT", "BETA", "FELO", "PIXEL")
 
 
 def card(header: Any, *names: str) -> Any:
@@ -142,6 +142,8 @@ def linear_wcs(header: Any, n: int, axis: int = 1, name: str = "spectrum") -> np
     unit = axis_unit(header, axis)
     if kind.startswith(_NOT_WAVELENGTH):
         raise Unusable(f"{name}: the spectral axis is {kind} in {unit or 'no unit'}, not wavelength")
+    if number(header, "DC-FLAG") == -1:
+        raise Unusable(f"{name}: DC-FLAG is -1: the pixels were not calibrated in wavelength")
     first = number(header, f"CRVAL{axis}", f"COEFF{axis - 1}")
     step = _step(header, axis, name)
     if first is None or not step:

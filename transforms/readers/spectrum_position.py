@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from transforms.readers.spectrum_header import card, number
+from transforms.readers.spectrum_header import card, comment, number
 
 #: The object's own position first, the telescope's last.
 _POSITIONS = (
@@ -37,6 +37,8 @@ def position(header: Any, system: Any = None) -> tuple[float | None, float | Non
     for first, second in _POSITIONS:
         ra, dec = degrees(card(header, first), hours=True), degrees(card(header, second), hours=False)
         if ra is not None and dec is not None:
+            if re.search(r"\bhours?\b|\[h", comment(header, first), re.IGNORECASE) and _is_decimal(card(header, first)):
+                ra *= 15.0
             return to_icrs(ra, dec, header if system is None else system)
     return None, None
 
@@ -67,6 +69,14 @@ def degrees(value: Any, *, hours: bool) -> float | None:
         angle = -angle if sign == "-" else angle
     limits = (-360.0, 360.0) if hours else (-90.0, 90.0)
     return angle if limits[0] <= angle <= limits[1] else None
+
+
+def _is_decimal(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def to_icrs(ra: float, dec: float, header: Any) -> tuple[float | None, float | None]:

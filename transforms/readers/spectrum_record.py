@@ -18,6 +18,7 @@ MIN_PIXELS = 16  #: Fewer are no spectrum.
 WAVELENGTHS = (100.0, 1e7)  #: Angstrom, X-rays to 1 mm: outside, the unit of the axis is not what we think it is.
 ROWS = 256  #: Spectra of one item.
 TEXT_ROWS = 8192  #: The same for text, of which each item parses the whole file: 256 would make the time quadratic.
+BLANK = 8  #: Zeros in a row: no noise and no star does that.
 SMALL = 1e-8  #: Fluxes below are scaled.
 FWHM_PER_SIGMA = 2.354820045  #: 2 sqrt(2 ln 2).
 
@@ -82,6 +83,8 @@ def make_spectrum(
     bad = ~np.isfinite(flux)
     if mask is not None:
         bad |= np.asarray(mask, dtype=bool)
+    if ivar is None:
+        bad |= blank(flux)
     if ivar is not None:
         bad |= ~(np.isfinite(ivar) & (ivar > 0))
     flux, ivar, unit = per_wavelength(wavelength, flux, ivar, fields.get("unit", ""))
@@ -161,6 +164,26 @@ def _flags(fields: dict[str, Any], ivar: np.ndarray | None, bad: np.ndarray, air
     elif bad.mean() > 0.5:
         names.append("BAD_DATA")
     return bits(*names)
+
+
+def blank(flux: np.ndarray) -> np.ndarray:
+    """Find what was filled with zeros: gaps between detectors, and ends, which only the errors would tell from data.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n,)
+        Flux density.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True in runs of at least ``BLANK`` zeros.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flux == 0, [False]]).astype(np.int8)))
+    found = np.zeros(flux.size, dtype=bool)
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        found[start:stop] = stop - start >= BLANK
+    return found
 
 
 def stem(source: Source) -> str:

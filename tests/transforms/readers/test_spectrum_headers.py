@@ -224,3 +224,32 @@ def test_a_date_whose_comment_says_middle_is_the_middle():
     header = fits.Header({"EXPTIME": 3600.0})
     header["DATE-OBS"] = ("2009-06-18T00:00:00", "The observation median UTC")  # LAMOST
     assert middle_of_exposure(header) == (55000.0, "utc")
+
+
+# --- what is no data ------------------------------------------------------------------------------------------------
+
+
+def test_gaps_filled_with_zeros_are_masked_where_no_errors_tell(tmp_path):
+    flux = FLUX.copy()
+    flux[:20], flux[100:130], flux[200] = 0.0, 0.0, 0.0  # an end, the gap of HARPS, and a pixel
+    record = line(tmp_path, flux)
+    assert np.flatnonzero(record.mask).tolist() == [*range(20), *range(100, 130)]
+    (known,) = tables(tmp_path, cells(WAVE=(WAVE, "Angstrom"), FLUX=flux, ERR=np.ones(N)))
+    assert not known.mask.any()
+
+
+def test_gaps_of_indo_us_are_masked(tmp_path):
+    assert line(tmp_path, np.where(np.arange(N) < 50, 1e-4, FLUX), TELESCOP="kpcdf").mask.sum() == 50
+
+
+@pytest.mark.parametrize("cards", [{"DC-FLAG": -1}, {"CTYPE1": "PIXEL"}])
+def test_pixels_are_no_wavelengths(tmp_path, cards):
+    with pytest.raises(Unusable, match=r"not calibrated in wavelength|axis is PIXEL"):
+        line(tmp_path, np.ones(4096), **{"CRVAL1": 101.0, "CDELT1": 1.0, **cards})
+
+
+def test_decimal_hours_are_hours_where_the_comment_says_so():
+    header = fits.Header([("RA", 12.5, "[hours] right ascension"), ("DEC", 3.0, "")])
+    assert position(header) == (187.5, 3.0)
+    header = fits.Header([("RA", "12:30:00", "RA hours"), ("DEC", 3.0, "")])
+    assert position(header) == (187.5, 3.0)

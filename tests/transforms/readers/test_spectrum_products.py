@@ -295,3 +295,22 @@ def test_a_text_file_of_gaia_is_parsed_twice_whatever_its_size(tmp_path, monkeyp
             names += [entry.object_id for entry in reader.entries(source, item)]
     assert names == [f"Gaia {k}" for k in range(600)]
     assert len(calls) == 2  # to count the rows, and to read them
+
+
+def test_one_aperture_may_have_one_axis(tmp_path):
+    _, (record,) = rows(tmp_path, np.ones(100), OBJECT="star", **multispec(["1 1 0 4000. 1.0 90 0. 1. 2."]))
+    assert (record.object_id, record.flux.size) == ("star", 90)
+
+
+def test_desi_exposures_begin_at_the_tables_time(tmp_path):
+    wave = np.arange(3600.0, 3700.0, 0.8)
+    ones = np.ones((1, wave.size))
+    fibres = [fits.Column("TARGETID", "K", array=[7]), fits.Column("TARGET_RA", "D", array=[1.0])]
+    fibres.append(fits.Column("TARGET_DEC", "D", array=[2.0]))
+    exposures = {"TARGETID": [7, 7], "MJD": [59000.0, 59001.0], "EXPTIME": [864.0, 2592.0]}
+    columns = [fits.Column(key, "K" if key == "TARGETID" else "D", array=v) for key, v in exposures.items()]
+    hdus = [fits.BinTableHDU.from_columns(fibres, name="FIBERMAP")]
+    hdus.append(fits.BinTableHDU.from_columns(columns, name="EXP_FIBERMAP"))
+    hdus += [fits.ImageHDU(data, name=f"B_{n}") for n, data in (("WAVELENGTH", wave), ("FLUX", ones), ("IVAR", ones))]
+    (record,) = tables(tmp_path, *hdus)
+    assert record.mjd == pytest.approx(0.25 * 59000.005 + 0.75 * 59001.015, abs=1e-7)
