@@ -1,9 +1,8 @@
-"""A table of named columns in memory, and how each kind of file becomes one."""
+"""A table of named columns in memory, and how files of FITS, Parquet, ECSV and VOTable become one."""
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,16 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from transforms.attempt import Unreadable
 from transforms.readers import light_curve_cells as cells
 from transforms.readers.format import Source
 from transforms.readers.light_curve_columns import unit_in_name
-from transforms.readers.text_spectra import header_line
 
-_NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "-", "--", "N/A", "inf", "-inf"]
 _POSITIONS = (("RA", "DEC"), ("RA_OBJ", "DEC_OBJ"), ("RA_TARG", "DEC_TARG"))
 _META = ("ra", "dec", "object", "band")
 
@@ -193,15 +189,13 @@ def _rows(column: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:
     return column.take(pa.array(rows))
 
 
-def read_bytes(source: Source, kind: str) -> Table:
-    """Parse a whole file that is no FITS.
+def read_parquet(source: Source) -> Table:
+    """Read a Parquet file.
 
     Parameters
     ----------
     source : Source
         The file.
-    kind : str
-        ``"parquet"``, ``"ecsv"``, ``"votable"`` or ``"csv"``.
 
     Returns
     -------
@@ -213,56 +207,33 @@ def read_bytes(source: Source, kind: str) -> Table:
     Unreadable
         Where the bytes are damaged.
     """
-    if kind == "parquet":
-        try:
-            arrow = pyarrow.parquet.read_table(source.stream())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise Unreadable(f"not readable as Parquet: {source.file.source}: {error}") from error
-        units = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in arrow.schema}
-        return Table(arrow, units)
-    if kind in ("ecsv", "votable"):
-        return _from_astropy(source, kind)
-    return _from_csv(source)
-
-
-def _from_csv(source: Source) -> Table:
-    text = source.text
-    names, delimiter, skip = header_line(text)
-    lines = [line for line in text.split("\n")[skip:] if line.strip() and not line.lstrip().startswith("#")]
-    if delimiter == " " or (delimiter == "," and lines and not any("," in line for line in lines)):
-        lines, delimiter = [",".join(line.split()) for line in lines], ","
-    if lines and all(line.rstrip().endswith(delimiter) and line.count(delimiter) == len(names) for line in lines):
-        lines = [line.rstrip()[:-1] for line in lines]
-    if not lines:
-        return Table(pa.table({name: pa.array([], pa.float64()) for name in names}))
-    body = "\n".join([delimiter.join(f'"{name}"' for name in names), *lines]).encode()
     try:
-        arrow = _arrow(body, delimiter, pyarrow.csv.ReadOptions())
-    except pa.ArrowInvalid:  # types come from the first block: an upper limit far below it is text among numbers
-        try:
-            arrow = _arrow(body, delimiter, pyarrow.csv.ReadOptions(block_size=len(body) + 1))
-        except pa.ArrowInvalid as error:
-            raise Unreadable(f"not a table of {len(names)} columns ({', '.join(names)}): {error}") from error
-    return Table(arrow, {name: unit_in_name(name) for name in names}, _requested(text))
+        arrow = pyarrow.parquet.read_table(source.stream())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Unreadable(f"not readable as Parquet: {source.file.source}: {error}") from error
+    return Table(arrow, {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in arrow.schema})
 
 
-def _arrow(body: bytes, delimiter: str, read: pyarrow.csv.ReadOptions) -> pa.Table:
-    return pyarrow.csv.read_csv(
-        io.BytesIO(body),
-        read_options=read,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-        convert_options=pyarrow.csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True),
-    )
+def read_astropy(source: Source, kind: str) -> Table:
+    """Read an ECSV file or a VOTable.
 
+    Parameters
+    ----------
+    source : Source
+        The file.
+    kind : str
+        ``"ecsv"`` or ``"votable"``.
 
-def _requested(text: str) -> dict[str, float]:
-    """Position in the comments of ZTF's forced-photometry service."""
-    pattern = r"^# *Requested input {} *= *([-+\d.]+)"
-    ra, dec = (re.search(pattern.format(word), text[:4000], re.MULTILINE) for word in (r"R\.A\.", r"Dec\."))
-    return {"ra": float(ra[1]), "dec": float(dec[1])} if ra and dec else {}
+    Returns
+    -------
+    Table
+        All of it.
 
-
-def _from_astropy(source: Source, kind: str) -> Table:
+    Raises
+    ------
+    Unreadable
+        Where the bytes are damaged.
+    """
     from astropy.table import Table as AstropyTable
 
     try:

@@ -109,7 +109,7 @@ def _flux_scale(layout: Layout, points: Cells) -> tuple[np.ndarray | float, str]
 def _times(layout: Layout, points: Cells) -> tuple[np.ndarray, str]:
     """Times in days, and their system."""
     unit = points.table.units.get(layout.time, "")
-    days = days_in(unit, layout.time)
+    days = 1.0 if layout.system else days_in(unit, layout.time)  # a declared system counts days, whatever a name says
     time = points.numbers(layout.time) * days
     system = layout.system or system_of(layout.time, unit)
     reference = points.table.meta.get("mjdref")
@@ -231,7 +231,10 @@ def of_lists(table: Table, row: int) -> Cells:
     """
 
     def numbers(name: str) -> np.ndarray:
-        return np.array([np.nan if v is None else v for v in table.cell(name, row)], np.float64)
+        cell = table.cell(name, row)
+        if any(isinstance(v, str) for v in cell):
+            return cells.numbers(cell, name)
+        return np.array([np.nan if v is None else v for v in cell], np.float64)
 
     def strings(name: str) -> np.ndarray:
         return np.array(["" if v is None else str(v) for v in table.cell(name, row)], str)

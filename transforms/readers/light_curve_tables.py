@@ -12,8 +12,8 @@ import pyarrow.parquet
 
 from transforms.readers.format import Source
 from transforms.readers.light_curve_columns import known
-from transforms.readers.light_curve_parsers import Table, read_bytes, read_fits
-from transforms.readers.text_spectra import header_line
+from transforms.readers.light_curve_parsers import Table, read_astropy, read_fits, read_parquet
+from transforms.readers.light_curve_text import header, read_text
 
 #: ``time_points_b``, ``light_points_b``, ``error_points_b``: one list column for each band (EROS-1, where ``light`` is
 #: a magnitude, as its mean, ``magnitude_b``, shows).
@@ -70,7 +70,7 @@ def head_names(source: Source) -> list[str]:
     if kind == "votable":
         return re.findall(r'<FIELD[^>]*\bname="([^"]+)"', source.head.decode("utf-8", "replace"))
     if kind in ("csv", "ecsv"):
-        names, delimiter, skip = header_line(source.head.decode("utf-8", "replace"))
+        names, delimiter, skip = header(source.head.decode("utf-8", "replace"))
         return names if skip and (delimiter != " " or len(names) <= 20) else []
     return []
 
@@ -123,7 +123,11 @@ def read_table(source: Source, hdu: str = "") -> Table:
 
 
 def _read(source: Source, kind: str, hdu: str) -> Table:
-    return read_fits(source, int(hdu)) if kind == "fits" else read_bytes(source, kind)
+    if kind == "fits":
+        return read_fits(source, int(hdu))
+    if kind == "parquet":
+        return read_parquet(source)
+    return read_text(source) if kind == "csv" else read_astropy(source, kind)
 
 
 class _Key:

@@ -58,7 +58,9 @@ _FULL = (2.4e6, 2.5e6)  #: Julian dates of the years 1858 to 2132.
 _REDUCED = (3.0e4, 8.0e4)  #: The same for days from 1858 on, when nothing names the system: 1941 to 2077.
 _POSSIBLE = (1.0e4, 1.0e5)  #: MJD of the years 1886 to 2132, which any stated system has to give.
 _DAYS = {
-    "": 1.0, "-": 1.0, "---": 1.0, "none": 1.0, "d": 1.0, "day": 1.0, "days": 1.0,
+    "": 1.0, "-": 1.0, "---": 1.0, "none": 1.0,
+    "utc": 1.0, "ut": 1.0, "tt": 1.0, "tdb": 1.0, "date": 1.0,  # brackets after a name: a scale, not a unit
+    "d": 1.0, "day": 1.0, "days": 1.0,
     "h": 1 / 24, "hr": 1 / 24, "hour": 1 / 24, "hours": 1 / 24,
     "min": 1 / 1440, "minute": 1 / 1440, "minutes": 1 / 1440,
     "s": 1 / 86400, "sec": 1 / 86400, "second": 1 / 86400, "seconds": 1 / 86400,

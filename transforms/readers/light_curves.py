@@ -28,6 +28,7 @@ from transforms.readers.text_light_curves import FORMAT as TEXT
 from transforms.records import Item, LightCurve
 
 NAME = "light_curve_table"
+_OF_POINTS = ("time", "value", "error", "band", "sign", "zero_point", "zero_system")
 OBJECTS = 256  #: Objects of one item at most.
 
 
@@ -138,7 +139,8 @@ def _load_nested(source: Source, table: Table, item: Item, row: int, name: str) 
     found = _layout(source, lists)
     if found is None:
         raise Unusable(f"{source.file.source}: no list columns of time and brightness among {', '.join(table.names)}")
-    used = {role: column for role in ("time", "value", "error", "band", "sign") if (column := getattr(found, role))}
+    used = {role: column for role in _OF_POINTS if (column := getattr(found, role))}
+    used |= dict(zip(found.quality, found.quality, strict=True))
     sizes = {role: len(table.cell(column, row)) for role, column in used.items()}
     if len(set(sizes.values())) > 1:
         text = ", ".join(f"{role} {size}" for role, size in sizes.items())

@@ -113,7 +113,8 @@ def _aperture_sum(source: Source, data: Any) -> tuple[np.ndarray, np.ndarray, st
     flux = cube[:, inside].sum(1)
     if not np.any(np.nan_to_num(flux) != 0):
         raise Unusable(f"the flux of all {inside.sum()} aperture pixels is zero or missing in every cadence")
-    return flux, np.sqrt((errors[:, inside] ** 2).sum(1)), "electron/s"
+    unit, factor = flux_unit("FLUX", str(data.columns["FLUX"].unit or ""))
+    return flux * factor, np.sqrt((errors[:, inside] ** 2).sum(1)) * factor, unit
 
 
 def _system(hdu: Any, band: str) -> tuple[float, str]:

@@ -6,7 +6,6 @@ to catch wrong pointers (SNANA manual, section 4; Kessler et al. 2009, PASP 121,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +76,8 @@ def _no_entries(source: Source, item: Item) -> Iterator[Entry]:
 def _heads(source: Source) -> Heads:
     """Read the HEAD file that lies beside a PHOT file."""
     name = source.url.rstrip("/").rsplit("/", 1)[-1]
-    head = re.sub("PHOT", "HEAD", name) if "PHOT" in name else re.sub("phot", "head", name)
+    before, word, after = name.rpartition("PHOT" if "PHOT" in name else "phot")
+    head = before + ("HEAD" if word == "PHOT" else "head") + after if word else name
     wanted = [head, head + ".gz", head.removesuffix(".gz")] if head != name else []
     url = next(filter(None, map(source.sibling, wanted)), None)
     if url is None:

@@ -337,3 +337,50 @@ def test_everest_keeps_position_and_errors(tmp_path):
     assert (curve.flux_err == 3).all()
     assert curve.time[0] == pytest.approx(2000 + 2454833 - 2400000.5)
     assert curve.quality.sum() == 1
+
+
+def test_aavso_extended_format(tmp_path):
+    head = "#TYPE=EXTENDED\n#OBSCODE=XYZ\n#SOFTWARE=a, b\n#DELIM=,\n#DATE=HJD\n#OBSTYPE=CCD\n"
+    head += "#NAME,DATE,MAG,MERR,FILT,TRANS,MTYPE,CNAME,CMAG,KNAME,KMAG,AMASS,GROUP,CHART,NOTES"
+    rest = "0.02,V,NO,STD,na,na,na,na,1.2,na,070613,na"
+    rows = [
+        f"{'SS CYG' if k % 2 else 'U GEM'},{t + 2400000.5},{'<' if k == 3 else ''}11.5,{rest}"
+        for k, t in enumerate(MJD)
+    ]
+    curves = load(write(tmp_path, head, rows, "aavso.txt"))
+    assert [c.object_id for c in curves] == ["U GEM", "SS CYG"]
+    assert curves[1].quality.sum() == 1
+    assert curves[1].measured["time_system"] == "hjd"
+    np.testing.assert_allclose(curves[0].flux_err, curves[0].flux * 0.02 * np.log(10) / 2.5)
+
+
+def test_masked_integers_of_a_votable_are_missing(tmp_path):
+    from astropy.table import MaskedColumn, Table
+
+    table = Table({"name": ["a"] * 20, "mjd": MJD, "flux": np.ones(20), "flux_error": np.full(20, 0.1)})
+    table["quality"] = MaskedColumn(np.zeros(20, int), mask=np.arange(20) == 7)
+    table.write(tmp_path / "a.xml", format="votable")
+    (curve,) = load(tmp_path / "a.xml")
+    assert curve.quality.tolist() == [k == 7 for k in range(20)], "where nothing is said a point is not used"
+
+
+def test_quality_in_list_columns_counts(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    lists = {"mjd": [MJD], "mag": [np.full(20, 15.0)], "magerr": [np.full(20, 0.1)], "catflags": [np.arange(20) == 3]}
+    pa.parquet.write_table(pa.table({"oid": [1], **lists}), path)
+    (curve,) = load(path)
+    assert curve.quality.tolist() == [k == 3 for k in range(20)]
+    pa.parquet.write_table(pa.table({"oid": [1], **lists, "catflags": [[0, 0]]}), path)
+    with pytest.raises(Unusable, match=r"differ in length: .* catflags 2"):
+        load(path)
+
+
+def test_snana_text_without_a_position(tmp_path):
+    lines = ["SURVEY: X", "SNID: sn1", "RA: -999.0", "DECL: -999.0", "VARLIST: MJD FLT FLUXCAL FLUXCALERR"]
+    path = write(tmp_path, "\n".join(lines), [f"OBS: {t} r 10 1" for t in MJD], "sn.dat")
+    (curve,) = load(path)
+    assert (curve.ra, curve.dec) == (None, None)
+    assert curve.flags & bits("NO_POSITION")
