@@ -98,7 +98,7 @@ def _part(source: Source, index: int, names: Layout, row: int | None) -> tuple[n
     data = hdu.data if row is None else hdu.data[row]
     unit = str(hdu.columns[names.wavelength].unit or "")
     wavelength = column_wavelength(data[names.wavelength], names.wavelength, unit)
-    used = slice(None) if row is None else _used(wavelength)
+    used = _used(wavelength)
     flux, ivar, mask = (None if plane is None else plane[used] for plane in planes(names, data))
     return wavelength[used], flux, ivar, mask
 
