@@ -16,6 +16,9 @@ LEAST_SETTING = 20  #: From here on a whole number in GAIN is rather the setting
 _JANSKY = {"jy": 1e9, "mjy": 1e6, "ujy": 1e3, "njy": 1.0, "nanomaggy": 3631.0, "nanomaggies": 3631.0, "maggy": 3.631e12}
 #: What is not scaled away would have an inverse variance beyond float32: 1e-17 is the habit of spectra.
 TINY, _TINY_UNIT = 1e-17, re.compile(r"(ergs?|W)\b.*m", re.I)
+#: Keyword of an AB zero point, the instrument that means it so, and whether it is that of a count a second: NOAO's
+#: community pipeline, ZTF (for its mean colour term), Pan-STARRS.
+_ZERO_POINTS = (("MAGZERO", "", False), ("MAGZP", "ZTF", False), ("FPA.ZP", "", True))
 _DUMMY_DATE = 51544.4992  #: J2000 itself, which the LSST stack writes on coadds that have no date.
 
 
@@ -235,6 +238,8 @@ def _date(date: str, clock: str, scale: str) -> float | None:
 
 
 def _band(cards: Cards) -> str:
+    if re.fullmatch(r"F\d{3,4}[A-Z]\d?", cards.text("PUPIL")):  # JWST: a narrow filter stands before a wide one
+        return cards.text("PUPIL")
     for name in ("BAND", "FILTER", "FILTER1", "FILTER2", "FILTNAM1", "FILTNAM"):
         value = cards.text(name)
         if value and not value.upper().startswith(("CLEAR", "NONE", "N/A")):
@@ -256,22 +261,25 @@ def _zero_point(cards: Cards, unit: str, is_rate: bool, exptime: float | None) -
         return -48.6  # the definition of AB magnitudes
     if unit and COUNTS.match(unit) is None:
         return None
+    magnitude, of_rate = _stated_magnitude(cards)
+    if magnitude is None or not of_rate or is_rate:
+        return magnitude
+    return None if exptime is None else magnitude + 2.5 * math.log10(exptime)
+
+
+def _stated_magnitude(cards: Cards) -> tuple[float | None, bool]:
+    """AB magnitude of one count of the image, or of one count a second (then True)."""
     reference = cards.number("FLUXMAG0")  # LSST stack: counts of magnitude zero
     if reference is not None and reference > 0:
-        return 2.5 * math.log10(reference)
-    magnitude = cards.number("MAGZERO")  # NOAO community pipeline: magnitude of one count of the image
-    if magnitude is not None and 10 < magnitude < 40:
-        return magnitude
-    magnitude = cards.number("FPA.ZP")  # Pan-STARRS: magnitude of one count a second
-    if magnitude is not None and 10 < magnitude < 40 and exptime:
-        return magnitude if is_rate else magnitude + 2.5 * math.log10(exptime)
+        return 2.5 * math.log10(reference), False
+    for keyword, instrument, of_rate in _ZERO_POINTS:
+        magnitude = cards.number(keyword)
+        if magnitude is not None and 10 < magnitude < 40 and cards.text("INSTRUME").startswith(instrument):
+            return magnitude, of_rate
     photflam, photplam = cards.number("PHOTFLAM"), cards.number("PHOTPLAM")  # HST, for one electron a second
     if photflam is None or photplam is None or photflam <= 0 or photplam <= 0:
-        return None
-    per_second = -2.5 * math.log10(photflam) - 5 * math.log10(photplam) - 2.408
-    if is_rate:
-        return per_second
-    return per_second + 2.5 * math.log10(exptime) if exptime else None
+        return None, False
+    return -2.5 * math.log10(photflam) - 5 * math.log10(photplam) - 2.408, True
 
 
 def _gain(cards: Cards, unit: str) -> float | None:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
 from transforms.astrometry import local_scale
-from transforms.attempt import Unreadable, Unusable
+from transforms.attempt import Unusable
 from transforms.flags import bits
 from transforms.numerics.tiles import LARGEST, core_of, tiles
 from transforms.readers.companions import find_companions, partners, read_companion, role_of_file
 from transforms.readers.fits_integrity import check_integrity
+from transforms.readers.fits_pixels import full_scale, read_section
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.image_header import Cards, ImageFacts, image_facts
 from transforms.readers.image_layout import Layer, is_image, layers
 from transforms.readers.image_sets import NPZ
 from transforms.readers.mask_bits import decode_mask
 from transforms.readers.plane_roles import NOT_USED, POWERS, WHOLE_NOISE, inverse_variance, plane_of
+from transforms.readers.stamp_sets import STAMP_SETS
 from transforms.readers.wcs import celestial_wcs
 from transforms.records import Image, Item
 
-_MAGNITUDES = 2.5 / np.log(10)  #: Pan-STARRS packs its pixels as asinh magnitudes (Lupton, Gunn & Szalay 1999).
 Section = tuple[int, ...]
 Kept = dict[tuple[str, str], tuple[np.ndarray, Cards]]
 
@@ -53,7 +51,7 @@ def _companion_items(source: Source) -> list[Item]:
 
 
 def _words(role: str) -> str:
-    return "companion" if role == NOT_USED else role.replace("_", " ")
+    return "companion" if role == NOT_USED else "mask" if role.startswith("mask") else role.replace("_", " ")
 
 
 def _no_entries(source: Source, item: Item) -> Iterator[Entry]:
@@ -152,7 +150,7 @@ def load_image(source: Source, item: Item, row: int, kept: Kept | None = None) -
     scale = None if wcs is None else local_scale(wcs, layer.shape[1] / 2, layer.shape[0] / 2)
     facts = image_facts([hdu.header] if index == 0 else [hdu.header, source.hdus[0].header], scale)
     mask = ~np.isfinite(flux)
-    full = _full_scale(hdu.header) if facts.saturation is None else facts.saturation / facts.factor
+    full = full_scale(hdu.header) if facts.saturation is None else facts.saturation / facts.factor
     saturated = np.zeros(mask.shape, bool) if full is None else flux >= np.float32(full)
     if facts.factor != 1:
         flux *= np.float32(facts.factor)
@@ -193,54 +191,17 @@ def _flags(facts: ImageFacts, wcs: object) -> int:
 
 
 def _pixels(source: Source, index: int, section: tuple[int, ...], plane: int = 0, raw: bool = False) -> np.ndarray:
-    """Read a section only: a plane of a gigabyte is never held. BSCALE, BZERO, BLANK are applied by astropy."""
+    """Read a rectangle of a plane; ``raw`` keeps the type of masks and the range of weights."""
     hdu = source.hdus[index]
     y0, y1, x0, x1 = section
     leading = (0,) * (len(hdu.shape) - 2)
     if leading and hdu.shape[-3] > 1:
         leading = (*leading[:-1], plane)
-    try:
-        with _unscaled_handle(source, hdu, index) as reader:
-            values = reader.section[(*leading, slice(y0, y1), slice(x0, x1))]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
-        raise Unreadable(f"pixels of HDU {index} of {source.file.source} can't be decoded: {error}") from error
-    values = _linear(np.asarray(values), hdu.header)
+    values = read_section(source, index, (*leading, slice(y0, y1), slice(x0, x1)))
     if raw:
         return values
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite, thus masked
         return np.array(values, dtype=np.float32, order="C")
-
-
-@contextmanager
-def _unscaled_handle(source: Source, hdu: Any, index: int) -> Iterator[Any]:
-    """Give the HDU, opened once more without a memory map where its integers are scaled: astropy refuses that."""
-    scaled = any(name in hdu.header for name in ("BZERO", "BSCALE", "BLANK"))
-    if type(hdu).__name__ == "CompImageHDU" or not scaled or source.packing or source.local is None:
-        yield hdu
-        return
-    from astropy.io import fits
-
-    with warnings.catch_warnings(), fits.open(source.local, memmap=False, lazy_load_hdus=True) as hdus:
-        warnings.simplefilter("ignore")  # told when the file was opened first
-        yield hdus[index]
-
-
-def _linear(values: np.ndarray, header: Any) -> np.ndarray:
-    """Undo the asinh packing of Pan-STARRS: BOFFSET + 2 BSOFTEN sinh(x / 1.0857); weights are packed like images."""
-    softening, offset = Cards(header).number("BSOFTEN"), Cards(header).number("BOFFSET")
-    if softening is None or offset is None:
-        return values
-    with np.errstate(over="ignore"):
-        return offset + 2 * softening * np.sinh(values.astype(np.float64) / _MAGNITUDES)
-
-
-def _full_scale(header: Any) -> float | None:
-    """The largest number that the pixels' type can hold, where it is a limit of the camera: plain small integers."""
-    cards = Cards(header)
-    bits_of_pixel, zero = cards.number("BITPIX"), cards.number("BZERO") or 0.0
-    if cards.number("BSCALE") not in (None, 1.0) or (bits_of_pixel, zero) not in ((8, 0), (16, 0), (16, 32768)):
-        return None
-    return 255.0 if bits_of_pixel == 8 else 32767 + zero
 
 
 def _planes_beside(item: Item, layer: Layer, section: Section, kept: Kept) -> list[tuple[str, np.ndarray, Cards]]:
@@ -295,6 +256,7 @@ FORMATS = (
         items=_companion_items,
         entries=_no_entries,
     ),
+    STAMP_SETS,
     Format(
         name="fits_image",
         record=Image,

@@ -98,8 +98,8 @@ def read_targets(url: str) -> Targets:
     names = _pick(columns, IDENTIFIERS, "identifier", name)
     ra_name = _pick(columns, RIGHT_ASCENSIONS, "right ascension", name)
     dec_name = _pick(columns, DECLINATIONS, "declination", name)
-    ra = _degrees(table[ra_name], ra_name, name, "hourangle")
-    dec = _degrees(table[dec_name], dec_name, name, "deg")
+    ra = degrees(table[ra_name], ra_name, name, "hourangle")
+    dec = degrees(table[dec_name], dec_name, name, "deg")
     bad = ~(np.isfinite(ra) & np.isfinite(dec) & (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
@@ -128,8 +128,28 @@ def _pick(columns: dict[str, Any], wanted: Sequence[str], what: str, name: str) 
     )
 
 
-def _degrees(values: Any, column: str, name: str, sexagesimal: str) -> np.ndarray:
-    """Degrees of a column in its own unit (degrees where it states none), or of "hh mm ss" and "dd mm ss" as text."""
+def degrees(values: Any, column: str, name: str, sexagesimal: str) -> np.ndarray:
+    """Read a column of angles.
+
+    Parameters
+    ----------
+    values : Column or ndarray, shape (n,)
+        Numbers in the column's own unit (degrees where it states none), or text such as "12 34 56.7".
+    column, name : str
+        Names of column and file, for the message.
+    sexagesimal : str
+        Unit of the first part of a text: ``"hourangle"`` or ``"deg"``.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Degrees; NaN where masked.
+
+    Raises
+    ------
+    Unusable
+        Where the column holds no angles.
+    """
     from astropy import units
     from astropy.coordinates import Angle
 

@@ -138,6 +138,9 @@ def test_middle_of_the_exposure(cards, mjd, scale):
         ({"FPA.ZP": 25.0, "EXPTIME": 100.0}, 10 ** (0.4 * 1.4), "nJy"),  # Pan-STARRS
         ({"BUNIT": "Jy/beam"}, 1.0, "Jy/beam"),
         ({"MAGZP": 22.5}, 1.0, "adu"),  # unWISE: Vega
+        ({"MAGZP": 26.4, "INSTRUME": "ZTF/MOSAIC"}, 100.0, "nJy"),
+        ({"FPA.ZP": 25.0}, 1.0, "adu"),
+        ({"FPA.ZP": 25.0, "BUNIT": "counts/s"}, 10 ** (0.4 * 6.4), "nJy"),
         ({}, 1.0, "adu"),
     ],
 )
@@ -163,6 +166,8 @@ def test_filter_gain_seeing_and_inheritance():
     assert facts.psf_fwhm == pytest.approx(3.0)
     assert image_facts([header(FILTER1="CLEAR1L", FILTER2="F814W")], None).band == "F814W"
     assert image_facts([header(**{"FPA.FILTER": "i.00000"})], None).band == "i"
+    assert image_facts([header(FILTER="F444W", PUPIL="F405N")], None).band == "F405N"
+    assert image_facts([header(FILTER="F444W", PUPIL="CLEAR")], None).band == "F444W"
 
 
 def test_flux_densities_of_wavelength_are_scaled_for_single_precision():

@@ -169,7 +169,7 @@ def test_ztf_mask_beside_its_image(tmp_path, flux, bad):
     assert load(mask) == []
     assert np.argwhere(load(tmp_path / science)[0].mask).tolist() == [[3, 4]]
     (tmp_path / science).unlink()
-    with pytest.raises(Unusable, match=r"is the mask ztf of ztf_.*_sciimg.fits, which is not beside it"):
+    with pytest.raises(Unusable, match=r"is the mask of ztf_.*_sciimg.fits, which is not beside it"):
         load(mask)
 
 
