@@ -31,8 +31,8 @@ NAMES: dict[str, tuple[str, ...]] = {
                "masterid", "asas_sn_id", "ticid", "tic_id", "tic", "kepid", "epic", "ssnamenr", "star", "star_id",
                "starid", "star_name", "starname", "object_name", "objectname", "objname", "source_name", "target_id",
                "targetid", "targetname", "target_name", "target", "numericid", "id", "name", "object", "inputid"),
-    "ra": ("ra", "ra_deg", "raj2000", "_raj2000", "meanra", "ra_obj"),
-    "dec": ("dec", "dec_deg", "decl", "dej2000", "_dej2000", "meandec", "dec_obj"),
+    "ra": ("ra", "ra_deg", "raj2000", "_raj2000", "meanra", "ra_obj", "coord_ra"),
+    "dec": ("dec", "dec_deg", "decl", "dej2000", "_dej2000", "meandec", "dec_obj", "coord_dec"),
     "quality": ("catflags", "quality", "sap_quality", "flags_phot", "bad", "info_bits", "rejected_by_photometry",
                 "rejected_by_variability", "pixelflags_bad", "pixelflags_saturatedcenter", "psfflux_flag"),
 }  # fmt: skip

@@ -143,22 +143,23 @@ class Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise Unreadable(f"column {name!r} is not a column of numbers: {error}") from error
 
-    def degrees(self, name: str, rows: Any) -> np.ndarray:
+    def degrees(self, name: str, rows: Any, *, hours: bool) -> np.ndarray:
         """Cells of a column of angles.
 
         Parameters
         ----------
         name : str
-            Column; sexagesimal right ascensions (a name with ``ra`` at its front) are hours.
+            Column.
         rows : slice or ndarray of int
             Rows.
+        hours : bool
+            Sexagesimal text is in hours, as for right ascensions.
 
         Returns
         -------
         ndarray of float64
             Degrees; NaN where a cell is null or no angle.
         """
-        hours = name.strip().lower().lstrip("_").startswith("ra")
         if self.is_text(name):
             return cells.degrees(_rows(self.arrow.column(name), rows).to_pylist(), hours=hours)
         unit = self.units.get(name, "").strip().lower()

@@ -177,7 +177,8 @@ def _place(table: Table, layout: Layout, rows: Any, name: str) -> dict[str, floa
     angles = []
     for axis, column in (("ra", layout.ra), ("dec", layout.dec)):
         stated = [str(table.meta.get(axis, ""))]
-        angles.append(table.degrees(column, rows) if column else cells.degrees(stated, hours=axis == "ra"))
+        hours = axis == "ra"
+        angles.append(table.degrees(column, rows, hours=hours) if column else cells.degrees(stated, hours=hours))
     ra, dec = np.broadcast_arrays(*angles)
     good = (ra >= -180) & (ra <= 360) & (np.abs(dec) <= 90)
     if not good.any():

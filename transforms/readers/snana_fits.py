@@ -98,7 +98,7 @@ def _heads(source: Source) -> Heads:
 
 def _angle(table: Table, names: tuple[str, ...]) -> np.ndarray:
     name = next((name for name in names if name in table.names), None)
-    return np.full(table.n_row, np.nan) if name is None else table.degrees(name, slice(None))
+    return np.full(table.n_row, np.nan) if name is None else table.degrees(name, slice(None), hours=name == "RA")
 
 
 def _items(source: Source) -> list[Item]:

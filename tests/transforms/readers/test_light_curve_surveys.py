@@ -111,7 +111,7 @@ def test_position_across_zero_hours(tmp_path):
 )
 def test_sexagesimal_position(tmp_path, ra, dec):
     rows = [f"a,{t},15,0.02,{ra},{dec}" for t in MJD]
-    (curve,) = load(write(tmp_path, "object_id,mjd,mag,magerr,ra,dec", rows))
+    (curve,) = load(write(tmp_path, "object_id,mjd,mag,magerr,meanra,meandec", rows))
     assert curve.ra == pytest.approx(83.633083, abs=1e-6)
     assert curve.dec == pytest.approx(-22.0145, abs=1e-6)
     columns = {"mjd": ("d", MJD), "flux": ("", MJD), "flux_err": ("", MJD)}
