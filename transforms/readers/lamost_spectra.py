@@ -112,9 +112,9 @@ def _record(source: Source, item: Item, arrays: tuple[np.ndarray, ...], fwhm: fl
     wavelength, flux, ivar, mask = arrays
     ra, dec = position(header)
     mjd, scale = middle_of_exposure(header)
-    vacuum = head.truth(header, "VACUUM")
+    vacuum = head.truth(header, "VACUUM") is not False  # all releases are in vacuum; older ones say so in a card
     return make_spectrum(
-        source, wavelength, flux, ivar, mask, air=None if vacuum is None else not vacuum, frame=head.frame(header),
+        source, wavelength, flux, ivar, mask, air=not vacuum, frame=head.frame(header),
         fwhm=fwhm, hdu=item.hdu, object_id=_name(source), ra=ra, dec=dec, mjd=mjd, time_scale=scale, unit="relative",
         z_header=head.number(header, "Z"),
     )  # fmt: skip

@@ -89,7 +89,7 @@ def lamost_arm(name: str, first: float, last: float, scale: float) -> fits.BinTa
 
 
 def lamost(tmp_path, *hdus):
-    cards = {"TELESCOP": "LAMOST", "OBSID": 123, "RA": 10.0, "DEC": 20.0, "VACUUM": True, "HELIO": True, "MJD": 58484}
+    cards = {"TELESCOP": "LAMOST", "OBSID": 123, "RA": 10.0, "DEC": 20.0, "HELIO": True, "MJD": 58484}  # no VACUUM
     return tables(tmp_path, *hdus, **cards, **{"DATE-OBS": "2019-01-01T12:00:00"})
 
 
