@@ -201,13 +201,13 @@ class Spectrum(Identity):
     wavelength : ndarray of float64, shape (n,)
         Vacuum wavelength in Angstrom, strictly increasing (overlapping arms are merged by the reader).
     flux : ndarray of float32, shape (n,)
-        Flux density in ``unit``; finite (0 where masked).
+        Flux density per unit wavelength in ``unit``; finite (0 where masked).
     ivar : ndarray of float32, shape (n,), or None
         Inverse variance; 0 where worthless; None where the file has no error at all.
     mask : ndarray of bool, shape (n,)
         True = bad.
     unit : str
-        As the file states, ``""`` where it does not.
+        As the file states, ``""`` where it does not; of a file in Jy, that of the flux per wavelength made from it.
     lsf_sigma : float or None
         Gaussian sigma of the line-spread function in km/s at 5500 Angstrom where known.
     frame : str
