@@ -48,7 +48,10 @@ def _sniff(source: Source) -> bool:
 
 
 def _is_arrays(hdu: Any, names: Layout) -> bool:
-    return len(hdu.columns[names.flux].array.shape) > 1 if len(hdu.data) else False
+    column = hdu.columns[names.flux]
+    if not len(hdu.data):
+        return False
+    return len(column.array.shape) > 1 or any(kind in str(column.format) for kind in "PQ")  # of fixed or varying length
 
 
 def _is_arm(hdu: Any) -> bool:
@@ -162,12 +165,17 @@ def _in_air(hdu: Any, names: Layout, headers: tuple[Any, ...]) -> bool | None:
 
 
 def _cells(hdu: Any, row: int) -> dict[str, float]:
-    """Numbers of one row, by lower-case name of the column; NaN where the cell holds none."""
+    """Numbers of one row, by lower-case name of the column; NaN where the cell holds none.
+
+    Whole numbers are no times: an integer MJD is the number of a night.
+    """
     wanted = {key for pair in _ROW_POSITIONS for key in pair} | {*_ROW_TIMES, *_ROW_REDSHIFTS}
     found = {}
     for name in hdu.columns.names:
         key = name.strip().lower()
-        if key in wanted and np.ndim(cell := hdu.data[name][row]) == 0:
+        if key not in wanted or (key in _ROW_TIMES and hdu.data[name].dtype.kind in "iu"):
+            continue
+        if np.ndim(cell := hdu.data[name][row]) == 0:
             value = degrees(cell, hours="ra" in key) if isinstance(cell, str) else float(cell)
             found[key] = np.nan if value is None else value
     return found

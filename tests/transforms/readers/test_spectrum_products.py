@@ -73,6 +73,15 @@ def test_rows_know_their_own_place_and_time(tmp_path):
     assert {"NO_POSITION", "NO_TIME"} <= set(flags.decode(sky.flags))
 
 
+def test_a_night_is_no_time_and_cells_may_vary_in_length(tmp_path):
+    columns = {"WAVELENGTH_VAC": [WAVE, WAVE[:100]], "FLUX": [FLUX, FLUX[:100]]}
+    made = [fits.Column(key, "PD()", array=np.array(v, dtype=object)) for key, v in columns.items()]
+    made.append(fits.Column("MJD", "J", array=[58000, 58001]))
+    records = tables(tmp_path, fits.BinTableHDU.from_columns(made))
+    assert [r.flux.size for r in records] == [300, 100]
+    assert [r.mjd for r in records] == [None, None]
+
+
 def test_cells_are_cut_where_their_spectrum_ends(tmp_path):
     waves = np.stack([WAVE, np.where(np.arange(N) < 200, WAVE, np.nan), np.where(np.arange(N) < 100, WAVE, 0.0)])
     records = tables(tmp_path, cells(rows=3, **{**COLUMNS, "WAVE_VAC": (waves, "Angstrom")}))
