@@ -51,7 +51,7 @@ def read_section(source: Source, index: int, view: tuple[int | slice, ...]) -> n
 def _unscaled_handle(source: Source, hdu: Any, index: int) -> Iterator[Any]:
     """Give the HDU, opened once more without a memory map where its integers are scaled: astropy refuses that."""
     scaled = any(name in hdu.header for name in ("BZERO", "BSCALE", "BLANK"))
-    if type(hdu).__name__ == "CompImageHDU" or not scaled or source.packing or source.local is None:
+    if not scaled or source.packing or source.local is None:
         yield hdu
         return
     from astropy.io import fits

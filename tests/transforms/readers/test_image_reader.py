@@ -66,6 +66,14 @@ def test_each_compression_gives_the_same_pixels(tmp_path, counts, kind):
     assert np.array_equal(image.flux, counts.astype(np.float32))
 
 
+@pytest.mark.parametrize("kind", ["RICE_1", "GZIP_2"])
+def test_compressed_unsigned_integers(tmp_path, counts, kind):
+    plane = counts.astype(np.uint16) + 30000
+    hdu = fits.CompImageHDU(plane, compression_type=kind)
+    (image,) = load(write(tmp_path / "a.fits.fz", fits.PrimaryHDU(), hdu))
+    assert np.array_equal(image.flux, plane.astype(np.float32))
+
+
 @pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress)])
 def test_packed_files(tmp_path, counts, ending, pack):
     plain = write(tmp_path / "a.fits", fits.PrimaryHDU(counts))
