@@ -31,7 +31,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield folder
-        folder.chmod(0o755)
+        _share(folder)
         _swap(folder, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -69,6 +69,14 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _share(folder: Path) -> None:
+    """Give files and folders the modes that the user's umask asks for: safetensors and mkdtemp keep all others out."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def _swap(new: Path, path: Path) -> None:
