@@ -109,6 +109,25 @@ def reject(stage: str, error: BaseException, **where: Any) -> Reject:
     return Reject(stage=stage, error=type(error).__name__, reason=text[:500], **{"source": "", **where})
 
 
+def is_ours(error: BaseException) -> bool:
+    """Say whether an error means that this package or its installation is broken, whatever the input is.
+
+    Parameters
+    ----------
+    error : BaseException
+        What a step raised.
+
+    Returns
+    -------
+    bool
+        True for a module or a name that does not exist and for Python code that does not parse. Pillow and
+        ``ast.literal_eval`` raise SyntaxError for bad data, but without a file of Python code.
+    """
+    if isinstance(error, SyntaxError):
+        return (error.filename or "").endswith(".py")
+    return isinstance(error, ImportError | NameError)
+
+
 def attempt(
     stage: str, func: Callable[..., Any], tallies: Tallies, *args: Any, many: bool = False, where: dict[str, Any]
 ) -> Iterator[Any]:
@@ -134,6 +153,11 @@ def attempt(
     object
         Outputs, or one ``Reject``. What a failing generator gave before it failed has been passed on already, and
         is counted in ``out``; the input itself is counted as rejected.
+
+    Raises
+    ------
+    ImportError, NameError, SyntaxError
+        A fault of ours, which must end the run: as a reject, the input would count as done.
     """
     tally = tallies[stage]
     tally.entered += 1
@@ -147,6 +171,8 @@ def attempt(
             tally.out += 1
             yield output
     except Exception as error:  # the only one around science: whatever is wrong with one input must not end the night
+        if is_ours(error):
+            raise
         tally.rejected += 1
         yield reject(stage, error, **where)
     else:
@@ -183,6 +209,11 @@ def attempt_batch(
     list
         For each record its output or a ``Reject``, in order.
 
+    Raises
+    ------
+    ImportError, NameError, SyntaxError
+        A fault of ours, as in ``attempt``.
+
     Notes
     -----
     On out-of-memory the padded size itself is halved and the halves are run, since a smaller part of the same padded
@@ -195,6 +226,8 @@ def attempt_batch(
         try:
             outputs.extend(func(part, shape))
         except Exception as error:
+            if is_ours(error):
+                raise
             if shape > 1 and is_out_of_memory(error):
                 half = shape // 2
                 for start in range(0, len(part), half):

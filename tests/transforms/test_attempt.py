@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.attempt import Tallies, Unusable, attempt, attempt_batch, reject
-from transforms.records import Reject
+from transforms.records import FileRef, Reject
 
 WHERE = {"source": "a.fits", "hdu": "1"}
 
@@ -98,3 +101,49 @@ def test_out_of_memory_with_one_record_is_its_reject() -> None:
 
     out = attempt_batch("infer", model, Tallies(), [1, 2, 3], 4, lambda i: {"source": str(i)})
     assert [r.source for r in out] == ["0", "1", "2"]
+
+
+def missing_module() -> None:
+    import no_such_module_of_ours  # type: ignore[import-not-found]  # noqa: F401
+
+
+def missing_name() -> None:
+    no_such_name  # type: ignore[name-defined]  # noqa: B018, F821
+
+
+def broken_code() -> None:
+    compile("def f(:", "transforms/readers/new.py", "exec")
+
+
+@pytest.mark.parametrize(
+    ("func", "kind"), [(missing_module, ImportError), (missing_name, NameError), (broken_code, SyntaxError)]
+)
+def test_a_fault_of_ours_is_no_reject(func: Callable[[], None], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        list(attempt("read", func, Tallies(), where=WHERE))
+    with pytest.raises(kind):
+        attempt_batch("infer", lambda part, size: func(), Tallies(), [1, 2], 2, lambda i: {"source": "a"})  # type: ignore[arg-type, return-value]
+
+
+def bad_literal() -> None:
+    ast.literal_eval("{1:")
+
+
+def bad_picture() -> None:
+    raise SyntaxError("broken PNG file")  # as Pillow does
+
+
+@pytest.mark.parametrize("func", [bad_literal, bad_picture])
+def test_a_syntax_error_of_data_is_a_reject(func: Callable[[], None]) -> None:
+    (found,) = attempt("read", func, Tallies(), where=WHERE)
+    assert found.error == "SyntaxError"
+
+
+def test_a_sniff_with_a_fault_of_ours_is_not_a_no(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from transforms import readers
+
+    (tmp_path / "x").write_bytes(b"abc")
+    broken = replace(next(iter(readers.formats().values())), sniff=lambda source: missing_name())  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(readers, "formats", lambda: {"broken": broken})
+    with readers.Source(FileRef(url=str(tmp_path / "x"), source="x")) as source, pytest.raises(NameError):
+        readers.identify(source)

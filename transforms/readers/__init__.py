@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from transforms.attempt import NoReader, Unreadable
+from transforms.attempt import NoReader, Unreadable, is_ours
 from transforms.readers.format import Entry, Format, Source
 from transforms.records import Image
 
@@ -66,7 +66,9 @@ def identify(source: Source) -> Format:
     for item in formats().values():
         try:
             claimed = item.sniff(source)
-        except Exception:  # noqa: BLE001, S112 - a sniff that stumbles over an odd file has answered no
+        except Exception as error:  # a sniff that stumbles over an odd file has answered no
+            if is_ours(error):
+                raise
             continue
         if claimed:
             if source.is_fits and item.record is not Image:  # an image can be whole in the extensions before the cut

@@ -22,6 +22,7 @@ from typing import Any
 import fsspec
 
 from transforms.attempt import Unreadable
+from transforms.locations import local_path, open_url
 from transforms.records import FileRef, Identity, Item
 
 HEAD = 1 << 16
@@ -92,13 +93,12 @@ class Source:
     @cached_property
     def local(self) -> str | None:
         """Path on this machine, or None for a remote URL."""
-        path = self.url.removeprefix("file://")
-        return path if "://" not in path else None
+        return local_path(self.url)
 
     @cached_property
     def raw_head(self) -> bytes:
         """The first 64 kB as stored."""
-        with fsspec.open(self.url, "rb") as stream:
+        with open_url(self.url) as stream:
             return stream.read(HEAD)
 
     @cached_property
@@ -115,7 +115,7 @@ class Source:
         Unreadable
             For a file that is empty or whose packing is damaged.
         """
-        with fsspec.open(self.url, "rb") as stream:
+        with open_url(self.url) as stream:
             data = stream.read()
         if not data:
             raise Unreadable(f"file is empty (0 bytes): {self.file.source}")
@@ -163,7 +163,7 @@ class Source:
         """
         if self.packing:
             return io.BytesIO(self.content)
-        return fsspec.open(self.url, "rb").open()
+        return open_url(self.url)
 
     @property
     def hdus(self) -> Any:
