@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from datetime import date
 
-import fsspec
-
+from pipeline.listing import InputError, refusal, walk
+from pipeline.locations import LocationError
+from transforms.locations import local_path, open_url
 from transforms.records import FileRef, Reject
 
-_GLOB = re.compile(r"[*?\[]")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+__all__ = ["InputError", "Inputs", "by_night", "digest_and_size", "duplicate", "find_files", "fingerprint", "is_night"]
+LOG = logging.getLogger("nightcat")  #: What a user should read though it is no error.
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CHUNK = 1 << 20
-
-
-class InputError(ValueError):
-    """An input that the user named does not exist or cannot be listed."""
+DUPLICATE = "DuplicateFile"  #: Error class of a file that repeats the bytes of another.
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +59,24 @@ def find_files(specs: Sequence[str]) -> Inputs:
     """
     found: dict[str, FileRef] = {}
     rejects: list[Reject] = []
+    catalogs: set[str] = set()
     for spec, strict in _unfold(specs):
         try:
-            for output in _walk(spec):
+            for output in walk(spec, catalogs.add):
                 if isinstance(output, Reject):
                     rejects.append(output)
                 else:
                     found.setdefault(output.url, output)
-        except FileNotFoundError as error:
+        except (InputError, LocationError):
+            raise
+        except Exception as error:
+            if not _is_of_files(error, spec):
+                raise
             if strict:
-                raise InputError(f"input does not exist: {spec!r}") from error
-            rejects.append(_refusal(spec, spec, error))
+                raise InputError(_unlisted("input", spec, error)) from error
+            rejects.append(refusal(spec, spec, error))
+    for folder in sorted(catalogs):
+        LOG.warning("%s is a catalog of nightcat, not input: skipped", folder)
     return _named(found.values(), rejects)
 
 
@@ -78,75 +84,29 @@ def _unfold(specs: Iterable[str]) -> Iterator[tuple[str, bool]]:
     for spec in specs:
         if spec.startswith("@"):
             try:
-                with fsspec.open(spec[1:], "rt", encoding="utf-8") as stream:
-                    lines = [line.strip() for line in stream]
-            except FileNotFoundError as error:
-                raise InputError(f"list of inputs does not exist: {spec[1:]!r}") from error
+                with open_url(spec[1:]) as stream:
+                    text = stream.read().decode("utf-8-sig").replace("\r", "\n")
+            except UnicodeDecodeError as error:
+                raise InputError(f"list of inputs is not UTF-8 text: {spec[1:]!r}: {error}") from error
+            except Exception as error:
+                if not _is_of_files(error, spec[1:]):
+                    raise
+                raise InputError(_unlisted("list of inputs", spec[1:], error)) from error
+            lines = (line.strip() for line in text.split("\n"))
             yield from ((line, False) for line in lines if line and not line.startswith("#"))
         else:
             yield spec, True
 
 
-def _walk(spec: str) -> Iterator[FileRef | Reject]:
-    fs, path = fsspec.core.url_to_fs(spec)
-    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-    prefix = "" if local else f"{spec.split('://', 1)[0]}://"
-    if _GLOB.search(path) and not fs.exists(path):
-        root = path[: _GLOB.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]
-        matches = sorted(fs.glob(path))
-        if not matches:
-            raise FileNotFoundError(spec)
-        for match in matches:
-            yield from _tree(fs, match, root, prefix, local)
-    elif fs.exists(path):
-        root = path if fs.isdir(path) else path.rpartition("/")[0]
-        yield from _tree(fs, path, root, prefix, local)
-    else:
-        raise FileNotFoundError(spec)
+def _is_of_files(error: Exception, url: str) -> bool:
+    """Say whether an error comes from where the files lie; the clients of remote storage raise what they like."""
+    return isinstance(error, OSError) or local_path(url) is None
 
 
-def _tree(fs: fsspec.AbstractFileSystem, path: str, root: str, prefix: str, local: bool) -> Iterator[FileRef | Reject]:
-    def relative(name: str) -> str:
-        return name[len(root) :].lstrip("/") if name.startswith(root) else name.lstrip("/")
-
-    if not fs.isdir(path):
-        yield FileRef(url=prefix + path, source=relative(path), size=int(fs.size(path) or 0))
-        return
-    if not local:
-        for name, info in fs.find(path, detail=True).items():
-            if not _hidden(relative(name)):
-                yield FileRef(url=prefix + name, source=relative(name), size=int(info.get("size") or 0))
-        return
-    failures: list[OSError] = []
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(path, onerror=failures.append, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back to a folder that has been walked
-            folders[:] = []
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            full = f"{folder}/{name}"
-            try:
-                size = os.path.getsize(full)
-            except OSError as error:  # a dangling link, or a file that went while we looked
-                yield _refusal(relative(full), full, error)
-                continue
-            yield FileRef(url=full, source=relative(full), size=size)
-    for failure in failures:
-        yield _refusal(relative(str(failure.filename)) or ".", str(failure.filename), failure)
-
-
-def _hidden(source: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(source).parts)
-
-
-def _refusal(source: str, url: str, error: OSError) -> Reject:
-    reason = f"cannot read {source}: {error.strerror or error}"
-    return Reject(source=source, stage="ingest", error=type(error).__name__, reason=reason, url=url)
+def _unlisted(what: str, spec: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{what} does not exist: {spec!r}"
+    return f"{what} cannot be read: {spec!r}: {getattr(error, 'strerror', None) or error or type(error).__name__}"
 
 
 def _named(files: Iterable[FileRef], rejects: Iterable[Reject]) -> Inputs:
@@ -157,8 +117,8 @@ def _named(files: Iterable[FileRef], rejects: Iterable[Reject]) -> Inputs:
     return Inputs(tuple(sorted(named, key=lambda f: f.source)), tuple(sorted(rejects, key=lambda r: (r.source, r.url))))
 
 
-def digest_file(url: str) -> str:
-    """SHA-256 of a file's bytes.
+def digest_and_size(url: str) -> tuple[str, int]:
+    """SHA-256 of a file's bytes, and how many they are.
 
     Parameters
     ----------
@@ -167,19 +127,39 @@ def digest_file(url: str) -> str:
 
     Returns
     -------
-    str
-        64 hexadecimal digits.
+    digest, size : str, int
+        64 hexadecimal digits; bytes.
 
     Raises
     ------
     OSError
         Where it cannot be read.
     """
-    sha = hashlib.sha256()
-    with fsspec.open(url, "rb") as stream:
+    sha, size = hashlib.sha256(), 0
+    with open_url(url) as stream:
         while chunk := stream.read(_CHUNK):
             sha.update(chunk)
-    return sha.hexdigest()
+            size += len(chunk)
+    return sha.hexdigest(), size
+
+
+def duplicate(copy: FileRef | Reject, original: FileRef) -> Reject:
+    """Refuse a file that repeats the bytes of another.
+
+    Parameters
+    ----------
+    copy : FileRef or Reject
+        The file, or what it was refused as before.
+    original : FileRef
+        The one that gives the rows.
+
+    Returns
+    -------
+    Reject
+        Of the ingest.
+    """
+    reason = f"{copy.source} has the same bytes as {original.source}, which was processed"
+    return Reject(source=copy.source, stage="ingest", error=DUPLICATE, reason=reason, digest=copy.digest, url=copy.url)
 
 
 def fingerprint(inputs: Inputs, threads: int = 8, progress: Callable[[int], None] | None = None) -> Inputs:
@@ -197,17 +177,20 @@ def fingerprint(inputs: Inputs, threads: int = 8, progress: Callable[[int], None
     Returns
     -------
     Inputs
-        Files with digests, and what was refused added to the rejects.
+        Files with digests and true sizes, and what was refused added to the rejects.
     """
     rejects = list(inputs.rejects)
     kept: list[FileRef] = []
-    first: dict[str, str] = {}
+    first: dict[str, FileRef] = {}
 
     def one(file: FileRef) -> FileRef | Reject:
         try:
-            return replace(file, digest=digest_file(file.url))
-        except OSError as error:
-            return _refusal(file.source, file.url, error)
+            digest, size = digest_and_size(file.url)
+        except Exception as error:
+            if not _is_of_files(error, file.url):
+                raise
+            return refusal(file.source, file.url, error)
+        return replace(file, digest=digest, size=size)  # listings of some servers know no sizes
 
     with ThreadPoolExecutor(threads) as pool:
         for number, file in enumerate(pool.map(one, inputs.files), 1):
@@ -216,21 +199,33 @@ def fingerprint(inputs: Inputs, threads: int = 8, progress: Callable[[int], None
             if isinstance(file, Reject):
                 rejects.append(file)
             elif file.size and file.digest in first:
-                reason = f"{file.source} has the same bytes as {first[file.digest]}, which was processed"
-                rejects.append(
-                    Reject(
-                        source=file.source,
-                        stage="ingest",
-                        error="DuplicateFile",
-                        reason=reason,
-                        digest=file.digest,
-                        url=file.url,
-                    )
-                )
+                rejects.append(duplicate(file, first[file.digest]))
             else:
-                first[file.digest] = file.source
+                first[file.digest] = file
                 kept.append(file)
     return Inputs(tuple(kept), tuple(sorted(rejects, key=lambda r: (r.source, r.url))))
+
+
+def is_night(name: object) -> bool:
+    """Say whether a text is the name of a night.
+
+    Parameters
+    ----------
+    name : object
+        Such as the name of a folder.
+
+    Returns
+    -------
+    bool
+        True for a real date as ``YYYY-MM-DD`` and nothing else, not even ``2026-W01-1``.
+    """
+    if not isinstance(name, str) or not _DATE.fullmatch(name):
+        return False
+    try:
+        date.fromisoformat(name)
+    except ValueError:
+        return False
+    return True
 
 
 def by_night(inputs: Inputs, night: str | None) -> dict[str, Inputs]:
@@ -260,7 +255,7 @@ def by_night(inputs: Inputs, night: str | None) -> dict[str, Inputs]:
     entries: tuple[FileRef | Reject, ...] = (*inputs.files, *inputs.rejects)
     for entry in entries:
         parts = entry.url.split("/")
-        dates = [index for index, part in enumerate(parts) if _DATE.match(part)]
+        dates = [index for index, part in enumerate(parts) if is_night(part)]
         if not dates:
             raise InputError(f"no --night was given and no folder of {entry.url!r} is a date like 2026-11-24")
         files, rejects = groups.setdefault(parts[dates[-1]], ([], []))

@@ -31,6 +31,22 @@ def local_path(url: str) -> str | None:
     return os.path.expanduser(path)
 
 
+def is_streamed(url: str) -> bool:
+    """Say whether a file can only be read from its beginning to its end.
+
+    Parameters
+    ----------
+    url : str
+        Path or fsspec URL.
+
+    Returns
+    -------
+    bool
+        True for files of web servers, of which many cannot give a range of bytes and few say so.
+    """
+    return url.startswith(("http://", "https://"))
+
+
 def open_url(url: str) -> io.BufferedIOBase:
     """Open a file for reading.
 
@@ -42,10 +58,14 @@ def open_url(url: str) -> io.BufferedIOBase:
     Returns
     -------
     file object
-        Binary, seekable; the caller closes it.
+        Binary, seekable where not ``is_streamed``; the caller closes it.
     """
     path = local_path(url)
     if path is not None:
         return open(path, "rb")
-    opened: Any = fsspec.open(url, "rb").open()
+    if "::" in url:  # a member of an archive: it closes with its archive, which nobody would hold
+        with fsspec.open(url, "rb") as member:
+            return io.BytesIO(member.read())
+    fs, inside = fsspec.core.url_to_fs(url)
+    opened: Any = fs.open(inside, "rb", **({"block_size": 0} if is_streamed(url) else {}))
     return cast(io.BufferedIOBase, opened)

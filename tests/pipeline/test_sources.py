@@ -7,6 +7,7 @@ import fsspec
 import pytest
 
 from pipeline.sources import InputError, Inputs, by_night, find_files, fingerprint
+from transforms.records import FileRef
 
 
 @pytest.fixture
@@ -100,6 +101,16 @@ def test_nights_from_folder_names(night: Path) -> None:
         by_night(
             find_files([str(night.parent / "other")]) if (night.parent / "other").exists() else _plain(night), None
         )
+
+
+def test_a_folder_that_only_looks_like_a_date_is_no_night(tmp_path: Path) -> None:
+    path = tmp_path / "2026-11-24" / "2026-99-99" / "x"
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    nights = by_night(find_files([str(tmp_path)]), None)
+    assert {night: names(inputs) for night, inputs in nights.items()} == {"2026-11-24": ["2026-99-99/x"]}
+    with pytest.raises(InputError, match="no --night"):
+        by_night(Inputs((FileRef(url="/2026-99-99/2026-W01-1/x", source="x"),)), None)
 
 
 def _plain(night: Path) -> Inputs:

@@ -22,7 +22,7 @@ from typing import Any
 import fsspec
 
 from transforms.attempt import Unreadable
-from transforms.locations import local_path, open_url
+from transforms.locations import is_streamed, local_path, open_url
 from transforms.records import FileRef, Identity, Item
 
 HEAD = 1 << 16
@@ -161,7 +161,7 @@ class Source:
         file object
             Binary, seekable; the caller closes it.
         """
-        if self.packing:
+        if self.packing or is_streamed(self.url):
             return io.BytesIO(self.content)
         return open_url(self.url)
 
