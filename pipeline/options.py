@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from pipeline.locations import location_fault
+from pipeline.option_kinds import flag, take
+from pipeline.sources import is_night
 from transforms.readers.light_curve_columns import DECLARED, SYSTEMS
 
 DTYPES = ("fp32", "bf16")
@@ -174,21 +178,28 @@ def make_config(flags: Mapping[str, Any], file: Mapping[str, Any], known_tasks: 
         f"configuration file: unknown key {key!r}; allowed are {', '.join(sorted(known))}"
         for key in sorted(set(file) - known)
     ]
-    values = {k: v for k, v in file.items() if k in known}
-    values.update({k: v for k, v in flags.items() if k in known and v is not None})
-    for name in ("inputs", "tasks", "beam_options"):
-        if name in values:
-            given = values[name]
-            values[name] = (given,) if isinstance(given, str) else tuple(given)
-    values["tasks"] = values.get("tasks") or tuple(known_tasks)
-    try:
-        config = RunConfig(**values)
-        faults += _check(config, known_tasks)
-    except TypeError as error:
-        faults.append(f"an option has a value of the wrong type: {error}")
+    taken: dict[str, Any] = {}
+    given: set[str] = set()
+    for values in (file, flags):
+        values = {name: value for name, value in values.items() if name in known and value is not None}
+        right, wrong = take(values)
+        taken |= right
+        given |= {name for name in values if values[name]}
+        faults += wrong
+    taken["tasks"] = taken.get("tasks") or tuple(known_tasks)
+    config = RunConfig(**taken)
+    faults += [*_missing(given), *_check(config, known_tasks)]
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _missing(given: Collection[str]) -> list[str]:
+    needed = {
+        "inputs": "a file, folder, glob, fsspec URL or @list.txt",
+        "output": "the folder or URL of the catalog",
+    }
+    return [f"{flag(name)} is missing: {what}" for name, what in needed.items() if name not in given]
 
 
 def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
@@ -198,36 +209,37 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         if not ok:
             faults.append(sentence)
 
-    need(bool(config.inputs), "--input is missing: a file, folder, glob, fsspec URL or @list.txt")
-    need(bool(config.output), "--output is missing: the folder or URL of the catalog")
-    need(config.night is None or _is_date(config.night), f"--night {config.night!r} is not a date like 2026-11-24")
-    for task in config.tasks:
+    urls = [("inputs", spec.removeprefix("@")) for spec in config.inputs]
+    urls += [("output", config.output), ("targets", config.targets)]
+    for name, url in urls:
+        fault = location_fault(url)
+        need(not fault, f"{flag(name)}: {fault}")
+    need(config.output.isprintable(), f"--output {config.output!r} has bytes that cannot be printed")
+    need(config.night is None or is_night(config.night), f"--night {config.night!r} is not a date like 2026-11-24")
+    for task, times in Counter(config.tasks).items():
         need(task in known_tasks, f"--tasks: no task named {task!r}; there are {', '.join(known_tasks)}")
+        need(times == 1, f"--tasks: {task!r} is named {times} times: each row would stand {times} times")
     for task, folder in config.bundles.items():
         need(task in known_tasks, f"--bundle: no task named {task!r}; there are {', '.join(known_tasks)}")
         need("://" in folder or Path(folder).is_dir(), f"--bundle {task}={folder}: no such folder")
     need(config.dtype in DTYPES, f"--dtype {config.dtype!r} is not one of {', '.join(DTYPES)}")
     need(
-        config.device in ("auto", "cpu", "mps") or config.device.split(":")[0] == "cuda",
+        re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", config.device) is not None,
         f"--device {config.device!r} is not one of auto, cpu, cuda, cuda:N, mps",
     )
     need(config.runner in RUNNERS, f"--runner {config.runner!r} is not one of {', '.join(RUNNERS)}")
     for name in ("threads", "workers"):
         value = getattr(config, name)
-        need(isinstance(value, int) and value >= 1, f"--{name} {value!r} is not a whole number of at least 1")
+        need(value >= 1, f"--{name} {value!r} is not a whole number of at least 1")
     need(
-        config.order is None or (isinstance(config.order, int) and 0 <= config.order <= 10),
+        config.order is None or 0 <= config.order <= 10,
         f"--order {config.order!r} is not a whole number from 0 to 10",
     )
-    need(
-        isinstance(config.threshold, int | float) and config.threshold > 0,
-        f"--threshold {config.threshold!r} is not a number above 0",
-    )
+    need(config.threshold > 0, f"--threshold {config.threshold!r} is not a number above 0")
     need(
         not config.targets or "://" in config.targets or Path(config.targets).is_file(),
         f"--targets {config.targets!r}: no such file",
     )
-    need(isinstance(config.checksums, bool), f"checksums {config.checksums!r} is not true or false")
     for key in sorted(set(config.light_curves) - set(DECLARED)):
         faults.append(f"--light-curve-columns: unknown key {key!r}; allowed are {', '.join(DECLARED)}")
     system = config.light_curves.get("time_system")
@@ -236,13 +248,3 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         f"--light-curve-columns time_system={system!r} is not one of {', '.join(SYSTEMS)}",
     )
     return faults
-
-
-def _is_date(text: object) -> bool:
-    if not isinstance(text, str) or len(text) != 10:
-        return False
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

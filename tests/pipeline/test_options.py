@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 
-from pipeline.options import ConfigError, make_config, read_toml
+from pipeline.options import ConfigError, RunConfig, make_config, read_toml
 
 TASKS = ("galaxy_morphology", "stellar_parameters")
 
@@ -35,7 +36,52 @@ def test_all_faults_are_reported_at_once_with_value_and_what_is_allowed() -> Non
     assert len(caught.value.faults) == len(values)
 
 
-@pytest.mark.parametrize("night", ["2026-02-30", "20261124", "2026-1-1", ""])
+def test_each_value_of_a_file_must_be_of_its_kind_and_all_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "n.toml"
+    path.write_text(
+        'inputs = 3\noutput = 5\nbundles = "x"\nlight_curves = "x"\ndevice = 3\nnight = 20261124\nstrict = "no"\n'
+        'force = 0\nthreads = true\nworkers = "2"\norder = 3.0\ntasks = 3\nthreshold = inf\ndtype = ["fp32"]\n'
+        "targets = 1\nbeam_options = 1\nchecksums = 1\nrunner = 1\n"
+    )
+    content = read_toml(str(path))
+    assert set(content) == {field.name for field in fields(RunConfig)}
+    with pytest.raises(ConfigError) as caught:
+        make_config({}, content, TASKS)
+    assert len(caught.value.faults) == len(content), caught.value.faults
+    for name, value in content.items():
+        assert any(repr(value) in fault for fault in caught.value.faults), name
+    with pytest.raises(ConfigError, match="--tasks 3 is not"):  # even where a flag wins over it
+        make_config({"tasks": ["stellar_parameters"]}, {"inputs": "a", "output": "o", "tasks": 3}, TASKS)
+    with pytest.raises(ConfigError, match=r"--bundle \{'stellar_parameters': 3\} is not"):
+        make_config({}, {"inputs": "a", "output": "o", "bundles": {"stellar_parameters": 3}}, TASKS)
+
+
+def test_a_task_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'stellar_parameters' is named 2 times"):
+        make_config({"inputs": ["a"], "output": "o", "tasks": ["stellar_parameters"] * 2}, {}, TASKS)
+
+
+@pytest.mark.parametrize("device", ["cuda:abc", "cudax", "cuda:", "CPU", ""])
+def test_devices_are_spelled_out(device: str) -> None:
+    with pytest.raises(ConfigError, match="--device"):
+        make_config({"inputs": ["a"], "output": "o", "device": device}, {}, TASKS)
+
+
+def test_urls_that_nothing_can_open_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config({"inputs": ["foo://x", "@bar://list"], "output": "baz://c", "targets": "qux://t"}, {}, TASKS)
+    text = str(caught.value)
+    assert all(f"--{flag}" in text for flag in ("input: 'foo", "input: 'bar", "output: 'baz", "targets: 'qux"))
+
+
+def test_a_date_of_toml_is_a_night() -> None:
+    file = {"inputs": "a", "output": "o", "night": date(2026, 11, 24)}
+    assert make_config({}, file, TASKS).night == "2026-11-24"
+    with pytest.raises(ConfigError, match="is not a date like"):
+        make_config({}, file | {"night": datetime(2026, 11, 24)}, TASKS)
+
+
+@pytest.mark.parametrize("night", ["2026-02-30", "20261124", "2026-1-1", "", "2026-W01-1", "2026-11-2\u0664"])
 def test_nights_are_real_dates(night: str) -> None:
     with pytest.raises(ConfigError, match="night"):
         make_config({"inputs": ["a"], "output": "o", "night": night}, {}, TASKS)
