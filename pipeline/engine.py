@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from collections.abc import Iterator
+
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.options import RunConfig
+from pipeline.options import ConfigError, RunConfig
+from pipeline.store import OutputError
 from pipeline.survey import Plan, survey
+
+#: How the text of an error says that the disk is full or read-only: as a worker process tells it, there is nothing
+#: but text, and Beam adds the step behind it.
+_OUTPUT = re.compile(
+    r"\b(?:OutputError: |OSError: (?=\[Errno (?:28|30|122)\]))(.+?)(?: \[while running .*\])?(?:\\n|$)", re.MULTILINE
+)
 
 
 class EngineError(RuntimeError):
@@ -50,31 +61,70 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
 
     Raises
     ------
+    ConfigError
+        Where Beam refuses the options of the runner.
     EngineError
         Where the runner did not finish.
-    OSError
+    OutputError
         Where the output could not be written.
     """
-    pipeline = beam.Pipeline(options=PipelineOptions(beam_flags(config)))
-    survey(pipeline, plan)
+    pipeline = _pipeline(config)
     try:
+        survey(pipeline, plan)
         result = pipeline.run()
         state = result.wait_until_finish()
-    except (KeyboardInterrupt, OSError):
-        raise
+    except SystemExit as error:
+        raise _refused(config) from error
     except Exception as error:  # the runner wraps whatever a worker raised
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, OSError):
-            raise cause from error
-        raise EngineError(_short(error)) from error
+        raise _translated(error) from error
+    finally:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it where the graph was never run
     if str(state) != "DONE":
         raise EngineError(f"{config.runner} ended in state {state}")
     counters = result.metrics().query(MetricsFilter().with_namespace("nightcat"))["counters"]
     return {c.key.metric.name: int(c.result) for c in counters}
 
 
+def _pipeline(config: RunConfig) -> beam.Pipeline:
+    """An empty graph; what Beam says of wrong options is told as a fault of the options."""
+    try:
+        return beam.Pipeline(options=PipelineOptions(beam_flags(config)))
+    except SystemExit as error:
+        raise _refused(config) from error
+    except Exception as error:
+        sentences = [
+            line.strip() for line in str(error).splitlines() if line.strip() and not line.strip().endswith(":")
+        ]
+        raise ConfigError(
+            [f"--runner {config.runner}: {line}" for line in sentences or [type(error).__name__]]
+        ) from error
+
+
+def _refused(config: RunConfig) -> ConfigError:
+    """For when the parser of Beam's options, which is run late and piece by piece, would end the process."""
+    return ConfigError(
+        [f"Beam does not take the options after --, {' '.join(config.beam_options)!r}: the log says why"]
+    )
+
+
+def _translated(error: Exception) -> Exception:
+    """The error of ours that says what an error of the runner means."""
+    for cause in _causes(error):
+        found = _OUTPUT.findall(f"{type(cause).__name__}: {cause}")
+        if found:
+            return OutputError(found[-1])
+    return EngineError(_short(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
 def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:500]
+    text = lines[-1] if lines else "no message"
+    name = type(error).__name__
+    return (text if name in ("RuntimeError", "BeamRunnerError") or text.startswith(name) else f"{name}: {text}")[:500]

@@ -170,12 +170,21 @@ def known_columns(store: Store, table: str) -> tuple[Column, ...]:
     -------
     tuple of Column
         Empty where the table is not there yet.
+
+    Raises
+    ------
+    CatalogError
+        Where the file that lists them is damaged.
     """
+    path = f"{hats_folder(table, PRIMARY)}/{COMMON}"
     try:
-        data = store.read(f"{hats_folder(table, PRIMARY)}/{COMMON}")
+        data = store.read(path)
     except FileNotFoundError:
         return ()
-    return columns_of(pq.read_schema(pa.BufferReader(data)))
+    try:
+        return columns_of(pq.read_schema(pa.BufferReader(data)))
+    except (ValueError, OSError) as error:  # Arrow's own errors are ValueErrors, those of Thrift are OSErrors
+        raise CatalogError([f"{path!r} is damaged: {error}"]) from error
 
 
 def merge_columns(table: str, old: tuple[Column, ...], new: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.catalog import MARGIN, PRIMARY, REJECTS, UNPLACED, StagedFile, conform, sort_rows, string_widths
 from pipeline.footers import arrow_schema, columns_of, votable_keys
-from pipeline.hats import known_columns
+from pipeline.hats import CatalogError, known_columns
 from pipeline.manifest import Run
 from pipeline.sky import healpix_29, margins, pixels
 from pipeline.store import Store
@@ -86,7 +87,10 @@ def check_file(store: Store, file: StagedFile, run: Run) -> tuple[pa.Table | Non
 
 def _schema(store: Store, file: StagedFile, run: Run, columns: Sequence[Column]) -> Iterator[Fault]:
     known: dict[str, Column] = {column.name: column for column in run.columns.get(file.table, ())}
-    common = {column.name: column for column in known_columns(store, file.table)} if file.kind != REJECTS else known
+    common = known
+    if file.kind != REJECTS:
+        with suppress(CatalogError):  # a damaged common schema is a fault of its own
+            common = {column.name: column for column in known_columns(store, file.table)}
     for column in columns:
         if known.get(column.name) != column:
             yield Fault("schema", file.path, f"column {column.name!r} is not as the manifest describes it")

@@ -80,7 +80,7 @@ def resolve_models(
         try:
             path = Path(bundles.get(name) or bundled(name))
             bundle = load_bundle(path)
-        except BundleError as error:
+        except (BundleError, OSError) as error:
             raise ModelError(f"the model of task {name!r} cannot be used: {error}") from error
         if bundle.info.task != name:
             raise ModelError(f"--bundle {name}={path}: this bundle is of task {bundle.info.task!r}")

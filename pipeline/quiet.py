@@ -27,6 +27,11 @@ def quiet_libraries(log: Path | None) -> Iterator[None]:
     ------
     None
         While it lasts.
+
+    Raises
+    ------
+    OutputError
+        Where the log cannot be written.
     """
     import astropy  # noqa: F401 - it must make its own logger, or its import fails later
 
@@ -34,8 +39,9 @@ def quiet_libraries(log: Path | None) -> Iterator[None]:
     before, level = root.handlers[:], root.level
     handler: logging.Handler = logging.NullHandler()
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log, mode="a", encoding="utf-8")
+        with _writing(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(log, mode="a", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers[:] = [handler]
     own = [logging.getLogger(name) for name in _WITH_HANDLERS]
@@ -71,10 +77,16 @@ def quiet_children(log: Path | None) -> Iterator[TextIO]:
     ------
     file object
         The real standard error, for who has something to show.
+
+    Raises
+    ------
+    OutputError
+        Where the log cannot be written.
     """
     sys.stderr.flush()
+    with _writing(log):
+        target = os.open(log if log is not None else os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     kept = os.dup(2)
-    target = os.open(log if log is not None else os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     screen = os.fdopen(os.dup(kept), "w", encoding="utf-8")
     os.dup2(target, 2)
     try:
@@ -85,3 +97,37 @@ def quiet_children(log: Path | None) -> Iterator[TextIO]:
         screen.close()
         os.close(kept)
         os.close(target)
+
+
+@contextmanager
+def voice(screen: TextIO | None) -> Iterator[None]:
+    """Show what the logger ``nightcat`` says: what a user should read though it is no error.
+
+    Parameters
+    ----------
+    screen : file object or None
+        Where; None shows nothing, and the log has it all the same.
+
+    Yields
+    ------
+    None
+        While it lasts.
+    """
+    logger = logging.getLogger("nightcat")
+    handler = logging.StreamHandler(screen) if screen is not None else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("nightcat: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def _writing(log: Path | None) -> Iterator[None]:
+    from pipeline.store import OutputError
+
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write the log {str(log)!r}: {error.strerror or error}") from error

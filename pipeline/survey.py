@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import fsspec
 
 from pipeline.models import Model
 from pipeline.progress import Heartbeat
 from pipeline.sinks import StagedFile, StageTables
+from pipeline.store import Store
 from transforms.infer import Infer
 from transforms.ingest import Ingest
 from transforms.records import FileRef, Item, Reject
@@ -100,7 +100,4 @@ def note_staged(staged: Sequence[StagedFile], staging: str) -> None:
         Folder of this run.
     """
     entries = sorted((asdict(file) for file in staged), key=lambda entry: entry["path"])
-    fs, path = fsspec.core.url_to_fs(staging)
-    fs.makedirs(path, exist_ok=True)
-    with fs.open(f"{path}/staged.json", "w") as stream:
-        json.dump(entries, stream)
+    Store(staging).write("staged.json", json.dumps(entries).encode())

@@ -167,7 +167,12 @@ def _derived(store: Store, runs: list[Run]) -> Iterator[Fault]:
     if not runs:
         return
     files: list[StagedFile] = [file for run in runs for file in run.files]
-    for path, data in derived(store, runs[0].order, files, {}).items():
+    try:
+        wanted = derived(store, runs[0].order, files, {})
+    except CatalogError as error:  # the common schema of a table is damaged, and all else derives from it
+        yield from (Fault("derived", "_common_metadata", sentence) for sentence in error.faults)
+        return
+    for path, data in wanted.items():
         try:
             if store.read(path) != data:
                 yield Fault("derived", path, "does not say what the manifests say")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections import Counter
+from functools import partial
 
 from pipeline.cli import EXIT_FOUND, EXIT_OK, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
+from pipeline.cli.guard import guarded
 
 
 def verify(options: Namespace) -> int:
@@ -23,12 +25,13 @@ def verify(options: Namespace) -> int:
     int
         Exit code: 1 where anything is wrong.
     """
+    return guarded(options.catalog, None, partial(_verify, options))
+
+
+def _verify(options: Namespace) -> int:
     from pipeline.verify import verify as check
 
-    try:
-        faults = check(options.catalog)
-    except OSError as error:
-        return fail(str(error), EXIT_USAGE)
+    faults = check(options.catalog)
     if faults:
         show_table(options, f"{len(faults)} faults", ("what", "where", "sentence"), [tuple(f) for f in faults])
         return fail(f"{options.catalog}: {len(faults)} faults", EXIT_FOUND)
@@ -53,6 +56,10 @@ def rejects(options: Namespace) -> int:
     int
         Exit code.
     """
+    return guarded(options.catalog, options.night, partial(_rejects, options))
+
+
+def _rejects(options: Namespace) -> int:
     from pipeline.ledger import Ledger
 
     ledger = Ledger(options.catalog)

@@ -114,9 +114,11 @@ def adapt(options: Namespace) -> int:
 
 
 def _inputs(options: Namespace) -> list[Any]:
+    from pipeline.quiet import voice
     from pipeline.sources import find_files, fingerprint
 
-    return list(fingerprint(find_files(options.input)).files)
+    with voice(None if options.quiet else sys.stderr):
+        return list(fingerprint(find_files(options.input)).files)
 
 
 def _judged(options: Namespace, title: str, work: Callable[[], dict[str, Any]]) -> int:

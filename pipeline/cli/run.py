@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.cli import EXIT_ENGINE, EXIT_FOUND, EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
+from pipeline.cli.guard import guarded
 
 
 def run(options: Namespace) -> int:
@@ -35,7 +36,8 @@ def run(options: Namespace) -> int:
         config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
     except ConfigError as error:
         return fail(error.faults, EXIT_USAGE)
-    return _guarded(options, config, lambda models, watch: _nights(config, models, watch))
+    work = partial(_guarded, options, config, lambda models, watch: _nights(config, models, watch))
+    return guarded(config.output, config.night, work, EXIT_OUTPUT)
 
 
 def replay(options: Namespace) -> int:
@@ -51,6 +53,10 @@ def replay(options: Namespace) -> int:
     int
         Exit code.
     """
+    return guarded(options.catalog, options.night, partial(_replay, options), EXIT_OUTPUT)
+
+
+def _replay(options: Namespace) -> int:
     from finetune import tasks
     from pipeline.ledger import Ledger
     from pipeline.nights import rejected_inputs, run_night
@@ -89,45 +95,30 @@ def _nights(config: Any, models: Sequence[Any], watch: Any) -> list[Any]:
 
 
 def _guarded(options: Namespace, config: Any, work: Callable[[Sequence[Any], Any], list[Any]]) -> int:
-    """Load what is needed, run, and turn what can go wrong into a sentence and an exit code."""
+    """Load what is needed, run, and turn what stops a run into a sentence and an exit code."""
+    from pipeline.quiet import quiet_children, quiet_libraries, voice
     from pipeline.store import Store
 
-    log = Path(Store(config.output).root) / ".logs" / "nightcat.log" if Store(config.output).local else None
+    store = Store(config.output)
+    log = Path(store.root) / ".logs" / "nightcat.log" if store.local else None
     mode = "json" if options.json else "quiet" if options.quiet else "live" if sys.stderr.isatty() else "plain"
-    try:
-        with _logged(log):
-            from pipeline.engine import EngineError
-            from pipeline.hats import CatalogError
-            from pipeline.models import ModelError, resolve_models
-            from pipeline.nights import SumsError
-            from pipeline.progress import Progress
-            from pipeline.quiet import quiet_children
-            from pipeline.sources import InputError
-            from pipeline.store import OutputError
-
-            try:
-                models = resolve_models(config.tasks, config.bundles, config.device, config.dtype, config.threads)
-                with quiet_children(log) as screen:
-                    results = work(models, lambda files, size, folder: Progress(mode, files, size, screen, folder))
-            except (ModelError, InputError, CatalogError) as error:
-                return fail(getattr(error, "faults", str(error)), EXIT_USAGE)
-            except SumsError as error:
-                return fail(["sums do not close, nothing was committed:", *error.faults], EXIT_SUMS)
-            except EngineError as error:
-                return fail([f"the engine failed, nothing was committed: {error}", f"log: {log}"], EXIT_ENGINE)
-            except OutputError as error:
-                return fail(str(error), EXIT_OUTPUT)
-    except OSError as error:
-        return fail(f"cannot write {config.output!r}: {error.strerror or error}", EXIT_OUTPUT)
-    return _summary(options, config, results)
-
-
-@contextmanager
-def _logged(log: Path | None) -> Iterator[None]:
-    from pipeline.quiet import quiet_libraries
-
     with quiet_libraries(log):
-        yield
+        from pipeline.engine import EngineError
+        from pipeline.models import ModelError, resolve_models
+        from pipeline.nights import SumsError
+        from pipeline.progress import Progress
+
+        try:
+            models = resolve_models(config.tasks, config.bundles, config.device, config.dtype, config.threads)
+            with quiet_children(log) as screen, voice(screen if mode in ("live", "plain") else None):
+                results = work(models, lambda files, size, folder: Progress(mode, files, size, screen, folder))
+        except ModelError as error:
+            return fail(str(error), EXIT_USAGE)
+        except SumsError as error:
+            return fail(["sums do not close, nothing was committed:", *error.faults], EXIT_SUMS)
+        except EngineError as error:
+            return fail([f"the engine failed, nothing was committed: {error}", f"log: {log}"], EXIT_ENGINE)
+    return _summary(options, config, results)
 
 
 def _summary(options: Namespace, config: Any, results: Sequence[Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def _toys() -> Iterator[None]:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> beam.Pipeline:
+def pipeline(tmp_path: Path) -> Iterator[beam.Pipeline]:
     plan = Plan(
         files=(FileRef(url="a", source="a"),),
         models=toy_night.MODELS,
@@ -38,7 +39,8 @@ def pipeline(tmp_path: Path) -> beam.Pipeline:
     )
     pipeline = beam.Pipeline(runner="FnApiRunner")
     survey(pipeline, plan)
-    return pipeline
+    yield pipeline
+    shutil.rmtree(pipeline.local_tempdir)  # Beam removes it only where the graph is run
 
 
 def test_only_references_and_small_rows_are_grouped(pipeline: beam.Pipeline) -> None:
