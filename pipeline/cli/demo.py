@@ -9,10 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import EXIT_FOUND, EXIT_OK, EXIT_OUTPUT, main
+from pipeline.cli import EXIT_FOUND, EXIT_OK, EXIT_OUTPUT, EXIT_USAGE, main
 from pipeline.cli.display import fail, show, show_table
 
 NIGHT = "2026-11-24"
+MARKER = ".nightcat-demo"  #: Hidden file in each folder that ``demo`` wrote, and so may remove.
+PARTS = ("night", "truth", "catalog", "report.html")
+REPORT_TITLE = f"nightcat: simulated night {NIGHT}"
 
 
 def simulate(options: Namespace) -> int:
@@ -58,11 +61,23 @@ def demo(options: Namespace) -> int:
     Returns
     -------
     int
-        Exit code of the first command that fails, else 0.
+        Exit code of the first command that fails, else 0; 2 where the folder holds what no demo has written.
     """
+    try:
+        return _demo(options)
+    except OSError as error:
+        return fail(f"cannot write {error.filename or options.directory}: {error.strerror or error}", EXIT_OUTPUT)
+
+
+def _demo(options: Namespace) -> int:
     folder = Path(options.directory)
-    for part in ("night", "truth", "catalog"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+    foreign = [part for part in PARTS if _is_foreign(folder / part)]
+    if foreign:
+        names = ", ".join(str(folder / part) for part in foreign)
+        return fail(f"{names}: not written by nightcat demo, so not removed: name another --directory", EXIT_USAGE)
+    for part in PARTS:
+        if (folder / part).is_dir():
+            shutil.rmtree(folder / part)
     display = ["--json"] if options.json else ["--quiet"] if options.quiet else []
     catalog = str(folder / "catalog")
     steps = (
@@ -75,10 +90,26 @@ def demo(options: Namespace) -> int:
     for step in steps:
         if not display:
             print(f"\n$ nightcat {' '.join(step)}", flush=True)
-        code = main([*step, *display])
+        try:
+            code = main([*step, *display])
+        finally:  # a demo that was cut off can be run again
+            _mark(folder)
         if code:
             return code
     return _judge(options, folder, catalog, time.monotonic() - started)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Say whether something is there that this command did not write."""
+    if path.is_file():
+        return REPORT_TITLE not in path.read_text(encoding="utf-8", errors="replace")[:1000]
+    return path.is_symlink() or (path.exists() and not (path / MARKER).is_file())
+
+
+def _mark(folder: Path) -> None:
+    for part in PARTS:
+        if (folder / part).is_dir():
+            (folder / part / MARKER).touch()
 
 
 def _judge(options: Namespace, folder: Path, catalog: str, seconds: float) -> int:
@@ -122,7 +153,7 @@ def _page(seconds: float, found: list[Any], header: Any, rows: list[Any], reject
     reasons = Counter((r["stage"], r["error"]) for r in rejects)
     named = [(r["source"], r["hdu"], r["row"], r["stage"], r["error"], r["reason"]) for r in rejects]
     return page(
-        f"nightcat: simulated night {NIGHT}",
+        REPORT_TITLE,
         f"{sum(f[2] for f in found)} rows and {len(rejects)} rejects in {seconds:.0f} s, judged against the truth.",
         {
             "Found": table(("task", "true objects", "rows", "matched"), found),
