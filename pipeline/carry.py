@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +15,19 @@ from pipeline.footers import columns_of
 from pipeline.hats import merge_columns
 from pipeline.ledger import Ledger
 from pipeline.manifest import Run
+from pipeline.plan import Again
 from pipeline.store import Store
 from transforms.columns import Column
 
 _Key = tuple[str, str, int]
+
+
+@dataclass(slots=True)
+class _Keep:
+    """What stays of one superseded run, by source: tables of these tasks (None: all), and its rejects or not."""
+
+    tables: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    rejects: set[str] = field(default_factory=set)
 
 
 def carry(
@@ -27,7 +37,7 @@ def carry(
     order: int,
     staged: Sequence[StagedFile],
     old: Sequence[Run],
-    redone: Callable[[Mapping[str, Any]], bool],
+    again: Again,
 ) -> tuple[list[StagedFile], list[dict[str, Any]]]:
     """Merge what is left of superseded runs into the staged files, one file after the other.
 
@@ -43,49 +53,69 @@ def carry(
         Of the new run.
     old : sequence of Run
         Runs that it supersedes.
-    redone : callable
-        ``redone(entry)``: whether the new run does an input file again.
+    again : Again
+        What the new run does again.
 
     Returns
     -------
     staged : list of StagedFile
         With the carried rows.
     entries : list of dict
-        Ledger entries of the carried files.
+        Ledger entries of the carried files; one of which only other tasks stay is among them.
     """
     ledger = Ledger(catalog)
-    again = ledger.retried(ledger.runs())
-    entries = [
-        (run.run_id, entry)
-        for run, entry in ledger.inputs(old)
-        if not redone(entry) and not (not entry["rows"] and (run.run_id, entry["source"]) in again)
-    ]
-    keep: dict[str, set[str]] = {}
-    for run, entry in entries:
-        keep.setdefault(run, set()).add(entry["source"])
+    kept, keep = _left(ledger, old, again)
     parts: dict[_Key, list[tuple[str, StagedFile]]] = {}
     for one in old:
         for file in one.files if keep.get(one.run_id) else ():
             parts.setdefault((file.table, file.kind, file.pixel), []).append((one.run_id, file))
     out = {(file.table, file.kind, file.pixel): file for file in staged}
     for key in sorted(parts):
-        tables = [
-            _kept(decode(catalog.read(file.path)), keep[run], again if file.kind == REJECTS else set(), run)
-            for run, file in parts[key]
-        ]
+        path = data_path(*key[:2], order, key[2], run_id)
+        fresh = decode(staging.read(path)) if key in out else None
+        tables = [_kept(decode(catalog.read(file.path)), key, keep[run], fresh) for run, file in parts[key]]
         tables = [table for table in tables if table.num_rows]
         if tables:
-            path = data_path(*key[:2], order, key[2], run_id)
-            if key in out:
-                tables.append(decode(staging.read(path)))
-            out[key] = _write(staging, path, key, tables)
-    return sorted(out.values()), [entry for _, entry in entries]
+            out[key] = _write(staging, path, key, tables if fresh is None else [*tables, fresh])
+    return sorted(out.values()), kept
 
 
-def _kept(table: pa.Table, sources: Iterable[str], again: set[tuple[str, str]], run: str) -> pa.Table:
-    wanted = [source for source in sorted(sources) if (run, source) not in again]
-    mask = pc.is_in(table["source"], pa.array(wanted, pa.string()))
-    return table.filter(mask)
+def _left(ledger: Ledger, old: Sequence[Run], again: Again) -> tuple[list[dict[str, Any]], dict[str, _Keep]]:
+    """Entries of superseded runs that live on, and what of each."""
+    retried = ledger.retried(ledger.runs())
+    kept: list[dict[str, Any]] = []
+    keep: dict[str, _Keep] = {}
+    for run, entry in ledger.inputs(old):
+        told = (run.run_id, entry["url"]) in retried or again.hides(entry)  # its rejects are told anew
+        tasks = again.keeps(entry) if again.redone(entry) else None
+        if tasks == frozenset() or (told and not entry["rows"]):
+            continue
+        kept.append(entry)
+        mine = keep.setdefault(run.run_id, _Keep())
+        mine.tables[entry["source"]] = tasks
+        if not told:
+            mine.rejects.add(entry["source"])
+    return kept, keep
+
+
+def _kept(table: pa.Table, key: _Key, keep: _Keep, fresh: pa.Table | None) -> pa.Table:
+    """Rows of one file of a superseded run that stay."""
+    name, kind, _ = key
+    if kind != REJECTS:
+        wanted = [source for source, tasks in keep.tables.items() if tasks is None or name in tasks]
+        return table.filter(pc.is_in(table["source"], pa.array(sorted(wanted), pa.string())))
+    said = {_identity(row) for row in fresh.to_pylist()} if fresh is not None else set()
+    mask = []
+    for row in table.to_pylist():
+        tasks = keep.tables.get(row["source"])
+        # what was refused before any task saw it, the new run refuses again, if its tasks read such files at all
+        mine = tasks is None or row.get("task") in tasks or (not row.get("task") and _identity(row) not in said)
+        mask.append(row["source"] in keep.rejects and mine)
+    return table.filter(pa.array(mask, pa.bool_()))
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ("source", "hdu", "row", "stage", "error", "task"))
 
 
 def _write(staging: Store, path: str, key: _Key, tables: Sequence[pa.Table]) -> StagedFile:

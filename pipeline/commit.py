@@ -9,19 +9,21 @@ removes the staging of runs that have none.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
 from pipeline.carry import carry, examine
 from pipeline.catalog import INPUTS, PRIMARY, REJECTS, RUNS, STAGING, UNPLACED, StagedFile, encode, to_table
 from pipeline.hats import CatalogError, derived, known_columns, merge_columns, refresh
-from pipeline.ledger import INPUT_COLUMNS, Ledger, matcher
-from pipeline.manifest import Run, as_run
-from pipeline.sources import Inputs
-from pipeline.store import OutputError, Store
+from pipeline.ledger import INPUT_COLUMNS, Ledger
+from pipeline.manifest import Run, as_run, format_versions, parse_versions
+from pipeline.plan import COPY, Again
+from pipeline.sources import DUPLICATE, Inputs
+from pipeline.store import TEMPORARY, OutputError, Store
 from transforms.columns import Column
 from transforms.records import FileRef, Reject
 
@@ -81,14 +83,22 @@ def lock(root: str) -> Iterator[None]:
         return
     import fcntl
 
-    if not store.exists(LOCK):
-        store.write(LOCK, b"")
-    with open(store.path(LOCK)) as handle:
+    with _lock_file(store) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CatalogBusy(f"another run is writing to {root!r}; wait for it") from error
         yield
+
+
+def _lock_file(store: Store) -> IO[str]:
+    """Open the lock; it is never replaced, so that all who hold it hold the same file."""
+    path = store.path(LOCK)
+    try:
+        os.makedirs(store.root, exist_ok=True)
+        return open(path, "a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path!r}: {error.strerror}; what was committed before is intact") from error
 
 
 def staging_folder(root: str, run_id: str) -> str:
@@ -188,7 +198,8 @@ def commit(
         From ``staged_files``.
     fields : mapping
         What the manifest says: ``night``, ``versions`` and ``order`` are needed; ``supersedes`` and ``replays`` are
-        lists of run ids; all else (``stages``, ``models``, ``options`` ...) goes in as it is.
+        lists of run ids, ``listed`` folders that were refused before; all else (``stages``, ``models``, ``options``
+        ...) goes in as it is.
     inputs : Inputs
         What the run has processed.
 
@@ -210,10 +221,10 @@ def commit(
     gone = {*fields.get("supersedes", ()), run_id}
     old = [run for run in runs if run.run_id in gone]
     fresh = _counts(staged)
-    redone = matcher((*inputs.files, *inputs.rejects))
-    merged, carried = carry(store, staging, run_id, fields["order"], staged, old, redone)
+    again = Again.of(inputs, fields["versions"], fields.get("listed", ()))
+    merged, carried = carry(store, staging, run_id, fields["order"], staged, old, again)
     counts, columns = examine(staging, merged)
-    entries = _entries(inputs, fields["versions"], carried, counts)
+    entries = _entries(inputs, again, carried, counts, fields["versions"])
     listing = encode(to_table(entries, INPUT_COLUMNS, INPUTS), INPUT_COLUMNS, INPUTS)
     staging.write(f"{RUNS}/{run_id}.inputs.parquet", listing, durable=False)
     total = _counts(merged)
@@ -249,21 +260,32 @@ def _counts(files: Iterable[StagedFile]) -> dict[str, int]:
 
 
 def _entries(
-    inputs: Inputs, versions: str, carried: Iterable[Mapping[str, Any]], counts: Mapping[str, tuple[int, int]]
+    inputs: Inputs,
+    again: Again,
+    carried: Iterable[Mapping[str, Any]],
+    counts: Mapping[str, tuple[int, int]],
+    versions: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    entries: dict[str, dict[str, Any]] = {}
-    for entry in carried:
-        before = entries.get(entry["source"])
-        mixed = before is not None and before["versions"] != entry["versions"]
-        entries[entry["source"]] = {**entry, "versions": "" if mixed else entry["versions"]}
+    """The ledger of a run: what was carried, then what it did itself, then how many rows each of them has."""
+    entries = {entry["source"]: dict(entry) for entry in carried}
+    for folder in again.listed:
+        entries[folder] = {"source": folder, "url": folder, "digest": "", "size": 0, "versions": "", "outcome": ""}
     items: list[FileRef | Reject] = [*inputs.rejects, *inputs.files]
     for item in items:  # a file wins over a reject of the same name
-        place = {"source": item.source, "url": item.url, "digest": item.digest}
-        entries[item.source] = {**place, "size": getattr(item, "size", 0), "versions": versions}
+        before = parse_versions(entries.get(item.source, {}).get("versions", ""))
+        kept = {} if isinstance(item, Reject) else {t: v for t, v in before.items() if t not in versions}
+        entries[item.source] = {
+            "source": item.source,
+            "url": item.url,
+            "digest": item.digest,
+            "size": getattr(item, "size", 0),
+            "versions": format_versions({**kept, **versions}),
+            "outcome": COPY if getattr(item, "error", "") == DUPLICATE else "",
+        }
     for source, entry in entries.items():
         rows, rejects = counts.get(source, (0, 0))
         outcome = "partial" if rows and rejects else "done" if rows else "rejected" if rejects else "empty"
-        entry.update(rows=rows, rejects=rejects, outcome=outcome)
+        entry.update(rows=rows, rejects=rejects, outcome=COPY if entry["outcome"] == COPY else outcome)
     return list(entries.values())
 
 
@@ -324,7 +346,7 @@ def recover(root: str) -> Recovered:
 
 
 def orphans(store: Store) -> list[str]:
-    """Data files of ours that no manifest names.
+    """Data files of ours that no manifest names, and files that were being written when the writer was killed.
 
     Parameters
     ----------
@@ -339,4 +361,4 @@ def orphans(store: Store) -> list[str]:
     runs = Ledger(store).manifests()
     named = {file.path for run in runs for file in run.files}
     named |= {f"{RUNS}/{run.run_id}.inputs.parquet" for run in runs}
-    return [path for path in store.find() if path not in named and _OURS.match(path)]
+    return [path for path in store.find() if path not in named and (_OURS.match(path) or TEMPORARY.search(path))]

@@ -20,8 +20,10 @@ class Run:
 
     Parameters
     ----------
-    run_id, night, versions : str
+    run_id, night : str
         Its identity.
+    versions : mapping of str to str
+        Of its own files, by task.
     sequence : int
         Commits are numbered: a run supersedes only earlier ones.
     order : int
@@ -38,7 +40,7 @@ class Run:
 
     run_id: str
     night: str
-    versions: str
+    versions: Mapping[str, str]
     sequence: int
     order: int
     supersedes: tuple[str, ...]
@@ -48,8 +50,8 @@ class Run:
     manifest: Mapping[str, Any] = field(repr=False)
 
 
-def versions_digest(package: str, models: Mapping[str, str], options: Mapping[str, Any]) -> str:
-    """Digest of all but the inputs that rows depend on.
+def task_versions(package: str, models: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, str]:
+    """Digest of all but the inputs that the rows of a task depend on.
 
     Parameters
     ----------
@@ -62,14 +64,50 @@ def versions_digest(package: str, models: Mapping[str, str], options: Mapping[st
 
     Returns
     -------
-    str
-        16 hexadecimal digits.
+    dict of str to str
+        16 hexadecimal digits by task.
     """
-    text = json.dumps([package, dict(models), dict(options)], sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def digest(model: str) -> str:
+        text = json.dumps([package, model, dict(options)], sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    return {task: digest(model) for task, model in sorted(models.items())}
 
 
-def make_run_id(night: str, parts: Iterable[Collection[str]], versions: str) -> str:
+def format_versions(versions: Mapping[str, str]) -> str:
+    """Write versions as one string.
+
+    Parameters
+    ----------
+    versions : mapping of str to str
+        By task.
+
+    Returns
+    -------
+    str
+        ``"task:digest task:digest"``, sorted.
+    """
+    return " ".join(f"{task}:{digest}" for task, digest in sorted(versions.items()))
+
+
+def parse_versions(text: str) -> dict[str, str]:
+    """Read what ``format_versions`` wrote.
+
+    Parameters
+    ----------
+    text : str
+        As in the ledger.
+
+    Returns
+    -------
+    dict of str to str
+        By task.
+    """
+    return dict(part.split(":", 1) for part in text.split())
+
+
+def make_run_id(night: str, parts: Iterable[Collection[str]], versions: Mapping[str, str]) -> str:
     """Name of a run: a pure function of what goes in.
 
     Parameters
@@ -78,15 +116,15 @@ def make_run_id(night: str, parts: Iterable[Collection[str]], versions: str) -> 
         ``YYYY-MM-DD``.
     parts : iterable of collection of str
         ``(source, digest)`` of each input, in any order; a replay adds what tells its parts apart.
-    versions : str
-        From ``versions_digest``.
+    versions : mapping of str to str
+        From ``task_versions``.
 
     Returns
     -------
     str
         ``<night>-<12 hexadecimal digits>``.
     """
-    text = json.dumps([night, sorted(list(part) for part in parts), versions])
+    text = json.dumps([night, sorted(list(part) for part in parts), format_versions(versions)])
     return f"{night}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -132,7 +170,7 @@ def as_run(manifest: Mapping[str, Any]) -> Run:
     return Run(
         run_id=manifest["run_id"],
         night=manifest["night"],
-        versions=manifest["versions"],
+        versions=dict(manifest["versions"]),
         sequence=manifest["sequence"],
         order=manifest["order"],
         supersedes=tuple(manifest["supersedes"]),

@@ -46,7 +46,7 @@ class NightResult:
     rows : dict of str to int
         Rows by table.
     rejects : int
-        Inputs and parts of inputs that were refused.
+        Inputs and parts of inputs that are refused as it stands now.
     stages : dict
         Counts of every stage.
     seconds : float
@@ -122,16 +122,22 @@ def run_night(
     """
     from pipeline.commit import check_catalog, lock, recover
     from pipeline.ledger import Ledger
-    from pipeline.manifest import make_run_id, versions_digest
+    from pipeline.manifest import make_run_id, task_versions
 
     started = time.monotonic()
     digests = {model.task: model.digest for model in models}
-    versions = versions_digest(version(), digests, config.result_options())
+    versions = task_versions(version(), digests, config.identity())
     with lock(config.output):
         recover(config.output)
-        work = Ledger(config.output).plan(inputs, night, versions, config.force)
+        ledger = Ledger(config.output)
+        work = ledger.plan(inputs, night, versions, config.force)
         if not work.inputs.files and not work.inputs.rejects:
-            return NightResult(night=night, skipped=len(work.skipped), seconds=time.monotonic() - started)
+            return NightResult(
+                night=night,
+                skipped=len(work.skipped),
+                rejects=len(ledger.rejects(night)),
+                seconds=time.monotonic() - started,
+            )
         order = check_catalog(config.output, config.order, {m.task: table_columns(m.task) for m in models})
         per_record = Counter(model.record for model in models).values()
         parts = [(f.source, f.digest) for f in work.inputs.files] + [(r.source, r.reason) for r in work.inputs.rejects]
@@ -141,13 +147,15 @@ def run_night(
             "order": order,
             "supersedes": list(work.supersedes),
             "replays": list(work.replays),
+            "listed": list(work.listed),
             "models": digests,
+            "bundles": dict(config.bundles),
             "options": config.result_options(),
             "package_version": version(),
             "runner": config.runner,
             "tasks_per_record": [min(per_record), max(per_record)],
             "device": sorted({model.device for model in models}),
-            "inputs": list(config.inputs),
+            "inputs": sorted(config.inputs),
         }
         manifest = _execute(config, models, make_run_id(night, parts, versions), fields, work.inputs, watch)
     tables: Counter[str] = Counter()
@@ -184,7 +192,7 @@ def _execute(
     staging = staging_folder(config.output, run_id)
     heartbeat = ""
     if Store(config.output).local:
-        heartbeat = f"{staging}/.progress"
+        heartbeat = f"{Store(staging).root}/.progress"
         Path(heartbeat).mkdir(parents=True, exist_ok=True)
     plan = Plan(
         files=inputs.files,
@@ -211,31 +219,3 @@ def _execute(
     if faults:
         raise SumsError(faults)
     return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain()}, inputs)
-
-
-def rejected_inputs(output: str, night: str | None) -> dict[str, Inputs]:
-    """Files that had rejects in their last attempt, by night, for a replay.
-
-    Parameters
-    ----------
-    output : str
-        The catalog.
-    night : str or None
-        Only this night.
-
-    Returns
-    -------
-    dict of str to Inputs
-        Each file once, with the digest that it has now; a file that is gone is a reject again.
-    """
-    from pipeline.ledger import Ledger
-    from transforms.records import FileRef
-
-    found: dict[str, dict[str, FileRef]] = {}
-    for row in Ledger(output).rejects(night):
-        if row["error"] != "DuplicateFile":
-            found.setdefault(row["night"], {})[row["url"]] = FileRef(url=row["url"], source=row["source"])
-    return {
-        name: fingerprint(Inputs(tuple(sorted(files.values(), key=lambda f: f.source))))
-        for name, files in sorted(found.items())
-    }

@@ -122,9 +122,32 @@ class RunConfig:
         Returns
         -------
         dict
-            Plain values; part of the run's identity.
+            Plain values; the manifest keeps them, and a replay takes them up again.
         """
-        return {**self.reader_options(), **self.measure_options(), "dtype": self.dtype, "tasks": list(self.tasks)}
+        return {**self.reader_options(), **self.measure_options(), "dtype": self.dtype}
+
+    def identity(self) -> dict[str, Any]:
+        """What ``result_options`` says, as far as it tells one result from another.
+
+        Returns
+        -------
+        dict
+            Plain values; a target list stands for its bytes, wherever it lies.
+
+        Raises
+        ------
+        InputError
+            Where the target list cannot be read.
+        """
+        options = self.result_options()
+        if self.targets:
+            from pipeline.sources import InputError, digest_and_size
+
+            try:
+                options["targets"] = digest_and_size(self.targets)[0]
+            except OSError as error:
+                raise InputError(f"--targets {self.targets!r} cannot be read: {error.strerror or error}") from error
+        return options
 
 
 def read_toml(path: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 SYNC_THREADS = 8
+TEMPORARY = re.compile(r"(^|/)\.[^/]+\.\d+\.tmp\Z")  #: A file that is not whole yet.
 
 
 class OutputError(OSError):

@@ -105,6 +105,7 @@ REJECTS = (
     Column("object_id", STRING, "", "meta.id", "Identifier where it was known"),
     Column("night", STRING, "", "time.epoch", "Night", nullable=False),
     Column("stage", STRING, "", "meta.code.class", "Stage that refused the input", nullable=False),
+    Column("task", STRING, "", "meta.id", "Task that refused it, empty where it came to none"),
     Column("error", STRING, "", "meta.code.error", "Class of the error", nullable=False),
     Column("reason", STRING, "", "meta.note", "Sentence that names the thing and its value", nullable=False),
     Column("digest", STRING, "", "meta.checksum", "SHA-256 of the file, empty where it could not be read"),

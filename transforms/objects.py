@@ -139,8 +139,9 @@ def _prepare(
     for index, predictor in enumerate(predictors):
         if type(record) is not predictor.record:
             continue
-        for prepared in attempt("prepare", predictor.prepare, tallies, record, where=where):
-            yield prepared if isinstance(prepared, Reject) else Ready(index, row, prepared, where)
+        here = {**where, "task": predictor.task}
+        for prepared in attempt("prepare", predictor.prepare, tallies, record, where=here):
+            yield prepared if isinstance(prepared, Reject) else Ready(index, row, prepared, here)
 
 
 def answer(batch: Sequence[Ready], predictor: Predictor, tallies: Tallies) -> list[dict[str, Any] | Reject]:

@@ -270,6 +270,8 @@ class Reject:
         As in ``Identity``; ``row = -1`` where the whole file or extension failed.
     stage : str
         The stage that refused it.
+    task : str
+        The task that refused it, empty where it came to none.
     error : str
         Class of the error.
     reason : str
@@ -285,6 +287,7 @@ class Reject:
     row: int = -1
     object_id: str = ""
     stage: str
+    task: str = ""
     error: str
     reason: str
     digest: str = ""

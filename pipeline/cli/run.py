@@ -57,35 +57,22 @@ def replay(options: Namespace) -> int:
 
 
 def _replay(options: Namespace) -> int:
-    from finetune import tasks
-    from pipeline.ledger import Ledger
-    from pipeline.nights import rejected_inputs, run_night
-    from pipeline.options import RunConfig
+    from pipeline.nights import run_night
+    from pipeline.replay import check_models, rejected_inputs, replay_configs
 
-    runs = Ledger(options.catalog).runs(options.night)
-    if not runs:
+    configs = replay_configs(options.catalog, options.night, options.checksums)
+    if not configs:
         return fail(f"{options.catalog}: no run to replay", EXIT_USAGE)
-    last = runs[-1].manifest.get("options", {})
-    config = RunConfig(
-        inputs=("replay",),
-        output=options.catalog,
-        tasks=tuple(last.get("tasks") or tasks.names()),
-        dtype=last.get("dtype", "fp32"),
-        threshold=last.get("threshold", RunConfig().threshold),
-        targets=last.get("targets", ""),
-        light_curves=last.get("light_curves", {}),
-        checksums=last.get("checksums", True) if options.checksums is None else options.checksums,
-        force=True,
-    )
     nights = rejected_inputs(options.catalog, options.night)
     if not nights:
         show(options, {"replayed": 0}, f"{options.catalog}: nothing was refused")
         return EXIT_OK
-    return _guarded(
-        options,
-        config,
-        lambda models, watch: [run_night(config, models, night, part, watch) for night, part in nights.items()],
-    )
+
+    def work(night: str, models: Sequence[Any], watch: Any) -> list[Any]:
+        check_models(options.catalog, night, models)
+        return [run_night(configs[night], models, night, nights[night], watch)]
+
+    return max(_guarded(options, configs[night], partial(work, night)) for night in nights)
 
 
 def _nights(config: Any, models: Sequence[Any], watch: Any) -> list[Any]:

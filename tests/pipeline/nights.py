@@ -97,10 +97,11 @@ def run(
 ) -> str | None:
     """One run of a night, as the command does it; a file in ``bad`` becomes a reject. Returns the run's id."""
     recover(root)
-    work = Ledger(root).plan(Inputs(tuple(files)), night, versions, force)
+    made_by = {"toy": versions}
+    work = Ledger(root).plan(Inputs(tuple(files)), night, made_by, force)
     if not work.inputs.files:
         return None
-    run_id = make_run_id(night, [(f.source, f.digest) for f in work.inputs.files], versions)
+    run_id = make_run_id(night, [(f.source, f.digest) for f in work.inputs.files], made_by)
     made = [r for f in work.inputs.files if f.source not in bad for r in rows(f.source, n, night=night, ra=ra, **more)]
     refused = [
         Reject(source=f.source, stage="open", error="Unreadable", reason="torn", digest=f.digest, url=f.url)
@@ -109,10 +110,11 @@ def run(
     ]
     fields = {
         "night": night,
-        "versions": versions,
+        "versions": made_by,
         "order": 3,
         "supersedes": work.supersedes,
         "replays": work.replays,
+        "listed": work.listed,
         "stages": stages(len(work.inputs.files), len(made), len(refused)),
     }
     commit(root, run_id, stage(root, run_id, made, refused, night, columns), fields, work.inputs)

@@ -166,7 +166,7 @@ def test_a_damaged_staging_is_not_committed_in_part(tmp_path) -> None:
     root, run_id = str(tmp_path), "2026-11-24-0123456789ab"
     staged = stage(root, run_id, rows("a"))
     staged.append(replace(staged[0], path=staged[0].path.replace("Npix=", "Npix=9")))
-    fields = {"night": "2026-11-24", "versions": "v1", "order": 3}
+    fields = {"night": "2026-11-24", "versions": {"toy": "v1"}, "order": 3}
     from pipeline.sources import Inputs
 
     with pytest.raises(OSError):

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
-from pipeline.manifest import make_run_id, versions_digest
+from pipeline.manifest import format_versions, make_run_id, parse_versions, task_versions
 from pipeline.sources import Inputs
 from pipeline.store import Store
 from pipeline.verify import verify
@@ -21,9 +21,8 @@ def data(root: str) -> dict[str, bytes]:
 
 def sources(root: str, night: str = NIGHT) -> dict[str, str]:
     ledger = Ledger(root)
-    return {
-        entry["source"]: f"{entry['outcome']} {entry['versions']}" for _, entry in ledger.inputs(ledger.runs(night))
-    }
+    entries = [entry for _, entry in ledger.inputs(ledger.runs(night))]
+    return {e["source"]: f"{e['outcome']} {e['versions'].removeprefix('toy:')}" for e in entries}
 
 
 def test_nights_one_by_one_equal_nights_in_another_order(tmp_path) -> None:
@@ -81,8 +80,8 @@ def test_files_that_are_not_done_again_are_carried(tmp_path) -> None:
     run(whole, [A, B, C], bad=["c"])
     rows = [sum(f.rows for f in r.files if f.kind == "primary") for r in (only, *Ledger(whole).runs())]
     assert rows == [10, 10]
-    assert Ledger(root).done_files(NIGHT, "v2") == {"d-a"}
-    assert Ledger(root).done_files(NIGHT, "v1") == {"d-b", "d-c"}
+    assert {f.source for f in Ledger(root).plan(Inputs((A, B, C)), NIGHT, {"toy": "v2"}).skipped} == {"a"}
+    assert {f.source for f in Ledger(root).plan(Inputs((A, B, C)), NIGHT, {"toy": "v1"}).skipped} == {"b", "c"}
 
 
 def test_a_run_that_carried_files_may_be_done_again(tmp_path) -> None:
@@ -139,28 +138,31 @@ def test_moved_files_are_known_by_their_bytes(tmp_path) -> None:
 def test_rejects_before_the_run_are_kept_once(tmp_path) -> None:
     run(str(tmp_path), [A], bad=["a"])
     ledger = Ledger(str(tmp_path))
-    same = Reject(source="a", stage="open", error="Unreadable", reason="torn", digest="", url="/in/a")
+    same = Reject(source="a", stage="open", error="Unreadable", reason="torn", digest="d-a", url="/in/a")
     other = Reject(source="z", stage="ingest", error="OSError", reason="gone", url="/in/z")
-    work = ledger.plan(Inputs((A,), (same, other)), NIGHT, "v1")
+    work = ledger.plan(Inputs((A,), (same, other)), NIGHT, {"toy": "v1"})
     assert (work.inputs.files, work.inputs.rejects, work.skipped) == ((), (other,), (A,))
-    work = ledger.plan(Inputs((A,), (same, other)), NIGHT, "v1", force=True)
+    work = ledger.plan(Inputs((A,), (same, other)), NIGHT, {"toy": "v1"}, force=True)
     assert (work.inputs.files, work.inputs.rejects) == ((A,), (same, other))
 
 
 def test_names_of_runs_are_pure_functions() -> None:
-    one = make_run_id(NIGHT, [("a", "1"), ("b", "2")], "v")
-    assert one == make_run_id(NIGHT, [("b", "2"), ("a", "1")], "v")
+    v, w = {"toy": "v"}, {"toy": "w"}
+    one = make_run_id(NIGHT, [("a", "1"), ("b", "2")], v)
+    assert one == make_run_id(NIGHT, [("b", "2"), ("a", "1")], v)
     others = [
-        make_run_id(SECOND, [("a", "1"), ("b", "2")], "v"),
-        make_run_id(NIGHT, [("a", "1")], "v"),
-        make_run_id(NIGHT, [("a", "12"), ("b", "")], "v"),
-        make_run_id(NIGHT, [("a", "1"), ("b", "2")], "w"),
+        make_run_id(SECOND, [("a", "1"), ("b", "2")], v),
+        make_run_id(NIGHT, [("a", "1")], v),
+        make_run_id(NIGHT, [("a", "12"), ("b", "")], v),
+        make_run_id(NIGHT, [("a", "1"), ("b", "2")], w),
+        make_run_id(NIGHT, [("a", "1"), ("b", "2")], {**v, "other": "v"}),
     ]
-    assert len({one, *others}) == 5
-    assert versions_digest("1", {"t": "m"}, {"x": (1, 2), "y": 3}) == versions_digest(
-        "1", {"t": "m"}, {"y": 3, "x": [1, 2]}
-    )
-    assert versions_digest("1", {"t": "m"}, {}) != versions_digest("1", {"t": "n"}, {})
+    assert len({one, *others}) == 6
+    first = task_versions("1", {"t": "m", "u": "n"}, {"x": (1, 2), "y": 3})
+    assert first == task_versions("1", {"u": "n", "t": "m"}, {"y": 3, "x": [1, 2]})
+    assert first["t"] == task_versions("1", {"t": "m"}, {"x": (1, 2), "y": 3})["t"]
+    assert task_versions("1", {"t": "m"}, {}) != task_versions("1", {"t": "n"}, {})
+    assert parse_versions(format_versions(first)) == first
 
 
 def test_a_damaged_manifest_is_named(tmp_path) -> None:

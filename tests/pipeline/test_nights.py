@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.ledger import Ledger
-from pipeline.nights import SumsError, rejected_inputs, run_night
+from pipeline.nights import SumsError, run_night
 from pipeline.options import RunConfig
+from pipeline.replay import rejected_inputs
 from pipeline.verify import verify
 from tests import toy, toy_night
 from transforms.attempt import Tallies

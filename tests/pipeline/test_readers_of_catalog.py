@@ -62,7 +62,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, night in enumerate(NIGHTS):
         run_id = f"{night}-{number:012x}"
         made = scattered(night) + at_border(night) + rows(f"lost-{night}", 4, night=night, ra=None)
-        fields = {"night": night, "versions": "v1", "order": 3, "stages": stages(3, len(made), 0)}
+        fields = {"night": night, "versions": {"toy": "v1"}, "order": 3, "stages": stages(3, len(made), 0)}
         names = sorted({row["source"] for row in made})
         commit(str(root), run_id, stage(str(root), run_id, made), fields, Inputs(tuple(file(n) for n in names)))
     assert verify(str(root)) == []

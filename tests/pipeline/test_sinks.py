@@ -43,7 +43,7 @@ def test_beam_stages_the_same_bytes_as_plain_code_in_any_order(tmp_path, monkeyp
 def test_nothing_is_visible_before_the_commit(tmp_path) -> None:
     through_beam(str(tmp_path), rows("a"), REFUSED)
     assert all(path.startswith(".staging/") for path in contents(str(tmp_path)))
-    fields = {"night": NIGHT, "versions": "v1", "order": 3, "stages": stages(1, 5, 3)}
+    fields = {"night": NIGHT, "versions": {"toy": "v1"}, "order": 3, "stages": stages(1, 5, 3)}
     staged = staged_files(str(tmp_path), RUN)
     manifest = commit(str(tmp_path), RUN, staged, fields, Inputs((file("a"),), tuple(REFUSED)))
     assert manifest["counts"]["fresh"] == {"rows": 5, "rejects": 3}

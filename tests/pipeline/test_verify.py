@@ -37,7 +37,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(str(root), [file("u")], night="2026-11-25", ra=None)
     made = border_rows("m")
     staged = stage(str(root), RUN, made)
-    fields = {"night": NIGHT, "versions": "v1", "order": 3, "stages": stages(1, len(made), 0)}
+    fields = {"night": NIGHT, "versions": {"toy": "v1"}, "order": 3, "stages": stages(1, len(made), 0)}
     commit(str(root), RUN, staged, fields, Inputs((file("m"),)))
     return root
 
@@ -197,7 +197,7 @@ def test_manifests_that_lie_are_found(good, tmp_path, change, what) -> None:
 def test_an_object_that_stands_twice_is_found(good, tmp_path) -> None:
     store, again = copy(good, tmp_path), "2026-11-24-ffffffffffff"
     staged = stage(store.url, again, rows("a"))
-    fields = {"night": NIGHT, "versions": "v1", "order": 3, "stages": stages(1, 5, 0)}
+    fields = {"night": NIGHT, "versions": {"toy": "v1"}, "order": 3, "stages": stages(1, 5, 0)}
     commit(store.url, again, staged, fields, Inputs((file("a"),)))
     found = [fault for fault in verify(store.url) if fault.what == "duplicate"]
     assert len(found) == 5
