@@ -268,3 +268,23 @@ def test_staged_files_know_where_they_go(tmp_path) -> None:
         assert isinstance(one, StagedFile)
         assert (tmp_path / ".staging" / "2026-11-24-0123456789ab" / one.path).is_file()
     assert staging_folder(str(tmp_path) + "/", "x") == f"{tmp_path}/.staging/x"
+
+
+def test_a_file_that_was_being_written_is_cleared_up(tmp_path) -> None:
+    root = str(tmp_path)
+    run(root, [A])
+    before = contents(root)
+    torn = tmp_path / "_runs" / ".2026-11-24-0123456789ab.json.4711.tmp"
+    torn.write_text("{")
+    Store(staging_folder(root, "2026-11-24-0123456789ab")).write("toy/part", b"")
+    assert recover(root).removed == ("_runs/.2026-11-24-0123456789ab.json.4711.tmp",)
+    assert contents(root) == before
+
+
+def test_the_lock_is_one_file_for_all(tmp_path) -> None:
+    with lock(str(tmp_path)):
+        first = (tmp_path / ".lock").stat().st_ino
+        with pytest.raises(CatalogBusy), lock(str(tmp_path)):
+            pass
+    with lock(str(tmp_path)):
+        assert (tmp_path / ".lock").stat().st_ino == first
