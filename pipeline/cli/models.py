@@ -99,7 +99,7 @@ def adapt(options: Namespace) -> int:
 
     try:
         with quiet_libraries(None):
-            from finetune.commands import run_adapt
+            from finetune.adapt import run_adapt
 
             command = f"nightcat {shlex.join(sys.argv[1:])}"
             found = run_adapt(options.bundle, _inputs(options), options.output, command=command, say=_say(options))
