@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -81,14 +82,23 @@ def quiet_children(log: Path | None) -> Iterator[TextIO]:
     Raises
     ------
     OutputError
-        Where the log cannot be written.
+        Where the log cannot be opened.
+
+    Notes
+    -----
+    They write into a pipe, and a thread of ours fills the file: a worker of Beam that cannot print its traceback,
+    since the disk is full, would never answer, and the run would never end.
     """
     sys.stderr.flush()
     with _writing(log):
         target = os.open(log if log is not None else os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     kept = os.dup(2)
+    ours, theirs = os.pipe()
+    drain = threading.Thread(target=_drain, args=(ours, target), name="nightcat-log", daemon=True)
+    drain.start()
     screen = os.fdopen(os.dup(kept), "w", encoding="utf-8")
-    os.dup2(target, 2)
+    os.dup2(theirs, 2)
+    os.close(theirs)
     try:
         yield screen
     finally:
@@ -96,7 +106,15 @@ def quiet_children(log: Path | None) -> Iterator[TextIO]:
         os.dup2(kept, 2)
         screen.close()
         os.close(kept)
-        os.close(target)
+        drain.join(1.0)  # it ends with the last process that holds the pipe, which may outlive the run
+
+
+def _drain(source: int, target: int) -> None:
+    """Copy until the other end is closed, whether the target takes it or not."""
+    with os.fdopen(source, "rb", buffering=0) as stream, os.fdopen(target, "wb", buffering=0) as file:
+        while data := stream.read(1 << 16):
+            with suppress(OSError):
+                file.write(data)
 
 
 @contextmanager

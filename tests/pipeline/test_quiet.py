@@ -37,3 +37,11 @@ def test_what_children_write_goes_to_the_file_and_the_screen_stays_ours(
     assert "progress" in err
     assert "after" in err
     assert "noise of a worker" in log.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_child_can_write_though_the_disk_of_the_log_is_full() -> None:
+    code = "import sys; sys.stderr.write('x' * 300_000); sys.stderr.flush(); sys.exit(7)"
+    with quiet_children(Path("/dev/full")):
+        done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == 7
