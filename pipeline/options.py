@@ -237,7 +237,7 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
     for name, url in urls:
         fault = location_fault(url)
         need(not fault, f"{flag(name)}: {fault}")
-    need(config.output.isprintable(), f"--output {config.output!r} has bytes that cannot be printed")
+    need(_is_unicode(config.output), f"--output {config.output!r} has bytes that are not UTF-8")
     need(config.night is None or is_night(config.night), f"--night {config.night!r} is not a date like 2026-11-24")
     for task, times in Counter(config.tasks).items():
         need(task in known_tasks, f"--tasks: no task named {task!r}; there are {', '.join(known_tasks)}")
@@ -271,3 +271,11 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         f"--light-curve-columns time_system={system!r} is not one of {', '.join(SYSTEMS)}",
     )
     return faults
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -74,6 +74,12 @@ def test_urls_that_nothing_can_open_are_told_at_once() -> None:
     assert all(f"--{flag}" in text for flag in ("input: 'foo", "input: 'bar", "output: 'baz", "targets: 'qux"))
 
 
+def test_an_output_can_have_any_name_that_is_text() -> None:
+    assert make_config({"inputs": ["a"], "output": "ü\u3000\xa0x"}, {}, TASKS).output
+    with pytest.raises(ConfigError, match=r"--output .* not UTF-8"):
+        make_config({"inputs": ["a"], "output": "caf\udce9"}, {}, TASKS)
+
+
 def test_a_date_of_toml_is_a_night() -> None:
     file = {"inputs": "a", "output": "o", "night": date(2026, 11, 24)}
     assert make_config({}, file, TASKS).night == "2026-11-24"
