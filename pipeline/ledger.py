@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.catalog import RUNS, decode
+from pipeline.hats import CatalogError
 from pipeline.manifest import Run, live, read_run
 from pipeline.plan import Work, plan
 from pipeline.sources import Inputs
@@ -155,5 +158,8 @@ class Ledger:
         return plan(inputs, self.inputs(self.runs(night)), self.rejects(night), versions, force)
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = decode(self.store.read(name)).to_pylist()
+        try:
+            rows: list[dict[str, Any]] = decode(self.store.read(name)).to_pylist()
+        except pa.ArrowException as error:
+            raise CatalogError([f"{name!r} is damaged: {error}; nightcat verify tells what else is"]) from error
         return rows

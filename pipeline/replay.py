@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-import fsspec
-
 from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
+from pipeline.locations import file_system
 from pipeline.models import Model
 from pipeline.options import RunConfig
 from pipeline.sources import DUPLICATE, Inputs, find_files, fingerprint
@@ -34,7 +33,7 @@ def rejected_inputs(output: str, night: str | None) -> dict[str, Inputs]:
     found: dict[str, dict[str, FileRef]] = {}
     refused: dict[str, list[Reject]] = {}
     for row in Ledger(output).rejects(night):
-        if row["error"] == DUPLICATE:
+        if row["error"] in (DUPLICATE, "FileNameError"):  # neither can end otherwise
             continue
         files = found.setdefault(row["night"], {})
         if not _is_folder(row["url"]):
@@ -51,8 +50,11 @@ def rejected_inputs(output: str, night: str | None) -> dict[str, Inputs]:
 
 
 def _is_folder(url: str) -> bool:
-    fs, path = fsspec.core.url_to_fs(url)
-    return bool(fs.isdir(path))
+    try:
+        fs, path = file_system(url)
+        return bool(fs.isdir(path))
+    except OSError:  # an archive that is gone: the file is a reject again
+        return False
 
 
 def replay_configs(output: str, night: str | None, checksums: bool | None) -> dict[str, RunConfig]:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.locations import file_system
 
 SYNC_THREADS = 8
 TEMPORARY = re.compile(r"(^|/)\.[^/]+\.\d+\.tmp\Z")  #: A file that is not whole yet.
@@ -41,7 +42,7 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.url = root
-        self.fs, path = fsspec.core.url_to_fs(root)
+        self.fs, path = file_system(root)
         self.root = path.rstrip("/")
         self.local = isinstance(self.fs, LocalFileSystem)
 
