@@ -7,6 +7,8 @@ import numpy as np
 SIGNIFICANCE = 4.5
 CONTRAST = 5.0  #: Laplacian over fine structure: stars sampled by more than two pixels stay below.
 ITERATIONS = 4
+STRIP = 512  #: Rows worked on at a time: astroscrappy needs 60 bytes for each pixel.
+MARGIN = 64  #: Rows about a strip; more than the iterations can reach, so that strips do not show.
 
 
 def cosmic_rays(
@@ -34,13 +36,32 @@ def cosmic_rays(
     ndarray of bool, shape (ny, nx)
         True = hit.
     """
+    middle = np.median(flux[~mask])
+    hit = np.zeros(flux.shape, dtype=bool)
+    for start in range(0, len(flux), STRIP):
+        first, last = max(0, start - MARGIN), min(len(flux), start + STRIP + MARGIN)
+        part = slice(first, last)
+        found = _in_strip(flux[part], mask[part], middle, gain, level[part], noise[part], saturation)
+        hit[start : start + STRIP] = found[start - first : start - first + STRIP]
+    return hit & ~mask
+
+
+def _in_strip(
+    flux: np.ndarray,
+    mask: np.ndarray,
+    middle: float,
+    gain: float,
+    level: np.ndarray,
+    noise: np.ndarray,
+    saturation: float | None,
+) -> np.ndarray:
     import astroscrappy
 
     # The variance map carries all noise, so that sky photons, read-out and flat field need not be told apart.
-    source = np.clip(np.where(mask, 0, flux - np.median(flux[~mask])), 0, None) / gain
+    source = np.clip(np.where(mask, 0, flux - middle), 0, None) / gain
     found, _ = astroscrappy.detect_cosmics(
         np.where(mask, 0, flux + level).astype(np.float32),
-        inmask=mask,
+        inmask=np.ascontiguousarray(mask),
         invar=(noise.astype(np.float32) ** 2 + source).astype(np.float32) * np.float32(gain**2),
         gain=gain,
         sigclip=SIGNIFICANCE,
@@ -50,4 +71,4 @@ def cosmic_rays(
         cleantype="medmask",
         sepmed=True,
     )
-    return found & ~mask
+    return np.asarray(found, dtype=bool)

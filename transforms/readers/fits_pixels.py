@@ -13,6 +13,7 @@ from transforms.attempt import Unreadable
 from transforms.readers.format import Source
 from transforms.readers.image_header import Cards
 
+LARGE = 64 << 20  #: Bytes of a plane that is read in tiles.
 _MAGNITUDES = 2.5 / np.log(10)  #: Pan-STARRS packs its pixels as asinh magnitudes (Lupton, Gunn & Szalay 1999).
 
 
@@ -40,7 +41,7 @@ def read_section(source: Source, index: int, view: tuple[int | slice, ...]) -> n
     """
     hdu = source.hdus[index]
     try:
-        with _unscaled_handle(source, hdu, index) as reader:
+        with _handle(source, hdu, index) as reader:
             values = np.asarray(reader.section[view])
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
         raise Unreadable(f"pixels of HDU {index} of {source.file.source} can't be decoded: {error}") from error
@@ -48,10 +49,13 @@ def read_section(source: Source, index: int, view: tuple[int | slice, ...]) -> n
 
 
 @contextmanager
-def _unscaled_handle(source: Source, hdu: Any, index: int) -> Iterator[Any]:
-    """Give the HDU, opened once more without a memory map where its integers are scaled: astropy refuses that."""
+def _handle(source: Source, hdu: Any, index: int) -> Iterator[Any]:
+    """Give the HDU, opened once more without a memory map where that is better.
+
+    Astropy refuses to scale mapped integers, and a map keeps the pages about each row of a tile: more than the tile.
+    """
     scaled = any(name in hdu.header for name in ("BZERO", "BSCALE", "BLANK"))
-    if not scaled or source.packing or source.local is None:
+    if source.packing or source.local is None or not (scaled or hdu.size > LARGE):
         yield hdu
         return
     from astropy.io import fits
