@@ -153,7 +153,7 @@ def large(folder: Path, side: int, spectra: int) -> list[str]:
 
     night = folder / "large" / "night"
     night.mkdir(parents=True)
-    field, _ = simulate_field(np.random.default_rng(3), (2048, 2048), n=100, defects=False)
+    field, _ = simulate_field(np.random.default_rng(3), (2048, 2048), n=20, defects=False)
     times = max(1, side // 2048)
     header = fits.Header(list(field["header"].items()))
     shape = (2048 * times, 2048 * times)
