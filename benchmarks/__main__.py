@@ -218,14 +218,14 @@ def add(kept: dict[str, dict[str, object]], part: str, lines: list[str], rounds:
     load = f"load average {os.getloadavg()[0]:.1f} at the end"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one torch thread"
     old = kept.get(part, {}).get("rows", {})
-    rows = {_key(line): {"row": line, "how": f"`{command}`, {rounds} rounds, {load}"} for line in lines[2:]}
+    rows = {_key(line, lines[0]): {"row": line, "how": f"`{command}`, {rounds} rounds, {load}"} for line in lines[2:]}
     same = old if kept.get(part, {}).get("head") == lines[:2] else {}
     kept[part] = {"head": lines[:2], "rows": {**same, **rows}, "machine": machine}  # type: ignore[dict-item]
 
 
-def _key(line: str) -> str:
-    """The first two cells: what was measured, and on how many."""
-    return "|".join(line.split("|")[1:3]).strip()
+def _key(line: str, head: str) -> str:
+    """What was measured, and on how many where that is a column."""
+    return "|".join(line.split("|")[1 : 3 if " n |" in head else 2]).strip()
 
 
 def write_page(kept: dict[str, dict[str, object]]) -> None:
