@@ -134,11 +134,14 @@ def voice(screen: TextIO | None) -> Iterator[None]:
     logger = logging.getLogger("nightcat")
     handler = logging.StreamHandler(screen) if screen is not None else logging.NullHandler()
     handler.setFormatter(logging.Formatter("nightcat: %(message)s"))
+    before = logger.level
+    logger.setLevel(logging.WARNING)  # its own: some library may have set the root's higher
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 @contextmanager
