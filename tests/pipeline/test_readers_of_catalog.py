@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,13 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger().setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(dask|distributed|lsdb|hats).*")
+    yield
+    root.setLevel(before)
 
 
 def lsdb_compute(frame):
