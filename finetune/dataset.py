@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +19,9 @@ from finetune.jsonfile import plain
 from finetune.labels import KEYS, LabelError
 from finetune.task import Example, Task
 from transforms.attempt import Tallies, attempt, describe
-from transforms.measure import STEPS, measure
-from transforms.readers import Source, identify
+from transforms.measure import STEPS
+from transforms.objects import measured_records
+from transforms.readers import Source, formats, identify
 from transforms.records import FileRef, Identity, Item, Reject
 
 RADIUS = 1.0  #: arcsec; default radius of a match by position.
@@ -79,31 +81,14 @@ def read_records(
                     found.append(items)
                     continue
                 for item in items:
-                    found += _expand(source, item, record, tallies, measure_options)
+                    entries = partial(formats()[item.format].entries, source, item)
+                    found += measured_records(entries, item, tallies, measure_options)
         yield file, found
 
 
 def _items(source: Source, record: type) -> list[Item]:
     kind = identify(source)
     return list(kind.items(source)) if STEPS[kind.record][2] is record else []
-
-
-def _expand(
-    source: Source, item: Item, record: type, tallies: Tallies, options: Mapping[str, Any]
-) -> Iterator[Identity | Reject]:
-    from transforms.readers import formats
-
-    place = describe(item)
-    for entry in attempt("open", formats()[item.format].entries, tallies, source, item, many=True, where=place):
-        if isinstance(entry, Reject):
-            yield entry
-            continue
-        here = {**place, "row": entry.row, "object_id": entry.object_id}
-        for raw in attempt("read", entry.load, tallies, where=here):
-            if isinstance(raw, Reject):
-                yield raw
-                continue
-            yield from attempt("measure", measure, tallies, raw, options, many=True, where=here)
 
 
 class Join:

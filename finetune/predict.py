@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from finetune.bundle import check_version, load_bundle
+from finetune.bundle import BundleError, check_version, load_bundle
 from finetune.network import DeviceError, Network, resolve_device
 from finetune.task import Baseline, Prepared, Row, Task
 from finetune.wrappers import Adapted, Classical, Combined, Finite, Learned, Rows, Typed
@@ -119,11 +119,20 @@ def make_predictor(
     TaskPredictor
         Ready. The two answers are typed and rounded before the best one is chosen, so that a last bit cannot turn
         the choice.
+
+    Raises
+    ------
+    BundleError
+        Where the model was adapted to a survey, and the task has no ``adjust``.
     """
     learned = learned_rows(task, models, calibration, device=device, dtype=dtype)
     rows: Rows = Typed(Finite(Combined(task, learned, classical_rows(task, baseline), rule), "MODEL_FAILED"))
     if "survey" in calibration:
-        rows = Adapted(rows, task, calibration["survey"])
+        if task.adjust is None:
+            raise BundleError(
+                f"the model was adapted to a survey, which the task {task.name!r} does not know how to use"
+            )
+        rows = Adapted(rows, task.adjust, calibration["survey"])
     return TaskPredictor(task, rows, digest)
 
 

@@ -127,14 +127,14 @@ class Adapted:
     ----------
     inner : Rows
         The predictor inside.
-    task : Task
-        Gives ``adjust``.
+    adjust : callable
+        ``Task.adjust``.
     survey : mapping
         From ``Task.adapt``.
     """
 
     inner: Rows
-    task: Task
+    adjust: Callable[[Prepared, Mapping[str, Any]], Prepared]
     survey: Mapping[str, Any]
 
     @property
@@ -157,8 +157,7 @@ class Adapted:
         list of dict
             Rows of the inner predictor.
         """
-        assert self.task.adjust is not None
-        return self.inner.predict([self.task.adjust(item, self.survey) for item in batch], size)
+        return self.inner.predict([self.adjust(item, self.survey) for item in batch], size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,9 @@ class Ledger:
         list of dict
             Keys as in ``REJECTS``, and ``run_id``.
         """
-        runs = self.runs(night)
+        return self._rejects(self.runs(night))
+
+    def _rejects(self, runs: list[Run]) -> list[dict[str, Any]]:
         again = self.retried(runs)
         return [
             {**row, "run_id": run.run_id}
@@ -155,7 +157,8 @@ class Ledger:
         Work
             From ``pipeline.plan.plan``.
         """
-        return plan(inputs, self.inputs(self.runs(night)), self.rejects(night), versions, force)
+        runs = self.runs(night)
+        return plan(inputs, self.inputs(runs), self._rejects(runs), versions, force)
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         try:

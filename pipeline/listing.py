@@ -11,11 +11,11 @@ from pathlib import PurePosixPath
 
 import fsspec
 
+from pipeline.catalog import RUNS
 from pipeline.locations import CACHES, file_system, member_url
 from transforms.locations import local_path
 from transforms.records import FileRef, Reject
 
-RUNS = "_runs"  #: A folder that holds this one is a catalog of ours (``pipeline.catalog.RUNS``).
 _GLOB = re.compile(r"[*?\[]")
 Say = Callable[[str], object]
 

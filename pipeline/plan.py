@@ -207,20 +207,11 @@ def _settle(inputs: Inputs, latest: Mapping[str, Entry]) -> Inputs:
         if holder.get(copy.digest) == copy.url and copy.digest in first:
             first[copy.digest] = replace(first[copy.digest], url=copy.url, source=copy.source)
     files = [first[file.digest] if file.size else file for file in inputs.files]
-    set_aside: list[FileRef | Reject] = [
-        old for old, new in zip(inputs.files, files, strict=True) if old.url != new.url
-    ]
     kept = {file.url for file in files}
-    set_aside += [copy for copy in copies if copy.url not in kept]
-    named = {file.digest: file for file in files if file.size}
-    others = [r for r in inputs.rejects if r.error != DUPLICATE]
-    others += [duplicate(one, named[one.digest]) if one.digest in named else _as_reject(one) for one in set_aside]
-    return Inputs(tuple(files), tuple(sorted(others, key=lambda r: (r.source, r.url))))
-
-
-def _as_reject(one: FileRef | Reject) -> Reject:
-    assert isinstance(one, Reject)
-    return one
+    rejects = [r for r in inputs.rejects if r.error != DUPLICATE]
+    rejects += [duplicate(file, first[file.digest]) for file in inputs.files if file.url not in kept]
+    rejects += [duplicate(c, first[c.digest]) if c.digest in first else c for c in copies if c.url not in kept]
+    return Inputs(tuple(files), tuple(sorted(rejects, key=lambda r: (r.source, r.url))))
 
 
 def _done(inputs: Inputs, latest: Mapping[str, Entry], versions: Mapping[str, str]) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transforms.attempt import Tallies, attempt, attempt_batch, describe
@@ -115,7 +116,36 @@ def expand(
         Each object ends as one of them for each task, or as a reject of the step that refused it.
     """
     place = describe(item)
-    for entry in attempt("open", open_item, tallies, item, reader_options, many=True, where=place):
+    for found in measured_records(partial(open_item, item, reader_options), item, tallies, measure_options):
+        if isinstance(found, Reject):
+            yield found
+        else:
+            yield from _prepare(found, predictors, tallies, place)
+
+
+def measured_records(
+    open_entries: Callable[[], Iterable[Any]], item: Item, tallies: Tallies, options: Mapping[str, Any]
+) -> Iterator[Any]:
+    """Decode and measure all objects of one item.
+
+    Parameters
+    ----------
+    open_entries : callable
+        ``open_entries() -> iterable of Entry``: the objects of the item, not decoded yet.
+    item : Item
+        What they come from.
+    tallies : Tallies
+        Counts, updated in place.
+    options : mapping
+        Of the classical steps.
+
+    Yields
+    ------
+    Identity or Reject
+        Measured records, and what a step refused.
+    """
+    place = describe(item)
+    for entry in attempt("open", open_entries, tallies, many=True, where=place):
         if isinstance(entry, Reject):
             yield entry
             continue
@@ -124,11 +154,7 @@ def expand(
             if isinstance(record, Reject):
                 yield record
                 continue
-            for measured in attempt("measure", measure, tallies, record, measure_options, many=True, where=here):
-                if isinstance(measured, Reject):
-                    yield measured
-                    continue
-                yield from _prepare(measured, predictors, tallies, place)
+            yield from attempt("measure", measure, tallies, record, options, many=True, where=here)
 
 
 def _prepare(

@@ -36,7 +36,7 @@ def guarded(catalog: str, night: str | None, work: Callable[[], int], unforeseen
     from pipeline.sources import InputError, is_night
     from pipeline.store import OutputError
 
-    faults = [location_fault(catalog)] if location_fault(catalog) else []
+    faults = [fault] if (fault := location_fault(catalog)) else []
     if night is not None and not is_night(night):
         faults.append(f"--night {night!r} is not a date like 2026-11-24")
     if faults:

@@ -7,11 +7,12 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.cli import EXIT_OK, EXIT_USAGE
-from pipeline.cli.display import fail, show_table
+from pipeline.cli.display import fail, show, show_table
 
 
 def train(options: Namespace) -> int:
@@ -33,17 +34,21 @@ def train(options: Namespace) -> int:
 
     def work() -> dict[str, Any]:
         from finetune.commands import run_train
+        from finetune.trainer import TrainingError
 
-        return run_train(
-            options.task,
-            options.labels,
-            _inputs(options),
-            options.output,
-            options=chosen,
-            radius=options.radius,
-            command=f"nightcat {shlex.join(sys.argv[1:])}",
-            say=_say(options),
-        )
+        try:
+            return run_train(
+                options.task,
+                options.labels,
+                _inputs(options),
+                options.output,
+                options=chosen,
+                radius=options.radius,
+                command=_command(),
+                say=_say(options),
+            )
+        except TrainingError as error:  # it tells what to mend, as an error of the options does
+            raise ValueError(str(error)) from error
 
     return _judged(options, f"{options.output}: figures on objects that were held out", work)
 
@@ -95,22 +100,21 @@ def adapt(options: Namespace) -> int:
     int
         Exit code.
     """
-    from pipeline.quiet import quiet_libraries
 
-    try:
-        with quiet_libraries(None):
-            from finetune.adapt import run_adapt
+    def work() -> dict[str, Any]:
+        from finetune.adapt import run_adapt
 
-            command = f"nightcat {shlex.join(sys.argv[1:])}"
-            found = run_adapt(options.bundle, _inputs(options), options.output, command=command, say=_say(options))
-    except (ValueError, KeyError, OSError) as error:  # of the options, the model or the files: it says what to mend
-        return fail(str(error), EXIT_USAGE)
-    if options.json:
-        print(json.dumps(found))
-    elif not options.quiet:
+        return run_adapt(options.bundle, _inputs(options), options.output, command=_command(), say=_say(options))
+
+    def tell(found: dict[str, Any]) -> None:
         model = found["model"]
-        print(f"adapted; use it: nightcat run --bundle {model['task']}={model['path']} ...")
-    return EXIT_OK
+        show(options, found, f"adapted; use it: nightcat run --bundle {model['task']}={model['path']} ...")
+
+    return _told(work, tell)
+
+
+def _command() -> str:
+    return f"nightcat {shlex.join(sys.argv[1:])}"
 
 
 def _inputs(options: Namespace) -> list[Any]:
@@ -121,22 +125,27 @@ def _inputs(options: Namespace) -> list[Any]:
         return list(fingerprint(find_files(options.input)).files)
 
 
-def _judged(options: Namespace, title: str, work: Callable[[], dict[str, Any]]) -> int:
+def _told(work: Callable[[], dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> int:
+    """Do the work while libraries are quiet, and tell what came of it, or what is to be mended."""
     from pipeline.quiet import quiet_libraries
 
     try:
         with quiet_libraries(None):
-            from finetune.trainer import TrainingError
-
-            try:
-                report = work()
-            except TrainingError as error:
-                return fail(str(error), EXIT_USAGE)
+            found = work()
     except (ValueError, KeyError, OSError) as error:  # of the options, the labels or the files: it says what to mend
         return fail(str(error), EXIT_USAGE)
+    tell(found)
+    return EXIT_OK
+
+
+def _judged(options: Namespace, title: str, work: Callable[[], dict[str, Any]]) -> int:
+    return _told(work, partial(_show_figures, options, title))
+
+
+def _show_figures(options: Namespace, title: str, report: dict[str, Any]) -> None:
     if options.json:
         print(json.dumps(report))
-        return EXIT_OK
+        return
     metrics = report.get("metrics", {})
     names = list(dict.fromkeys(name for figures in metrics.values() for name in figures))
     rows = [
@@ -144,7 +153,6 @@ def _judged(options: Namespace, title: str, work: Callable[[], dict[str, Any]]) 
         for name in names
     ]
     show_table(options, f"{title} ({report.get('n', 0)} objects)", ("figure", "learned", "classical", "best"), rows)
-    return EXIT_OK
 
 
 def _figure(value: Any) -> str:

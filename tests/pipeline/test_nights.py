@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,13 +18,7 @@ from pipeline.verify import verify
 from tests import toy, toy_night
 from transforms.attempt import Tallies
 
-
-@pytest.fixture(autouse=True)
-def _toys() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        toy_night.install(patch.setattr)
-        yield
-    toy_night.forget()
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,7 @@ from transforms.records import Reject
 NIGHT, SECOND = "2026-11-24", "2026-11-25"
 
 
-@pytest.fixture(autouse=True)
-def _toys() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        toy_night.install(patch.setattr)
-        yield
-    toy_night.forget()
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture

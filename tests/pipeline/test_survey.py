@@ -18,12 +18,7 @@ GROUP_BY_KEY = "beam:transform:group_by_key:v1"
 PAR_DO = "beam:transform:pardo:v1"
 
 
-@pytest.fixture(autouse=True)
-def _toys() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        toy_night.install(patch.setattr)
-        yield
-    toy_night.forget()
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture
