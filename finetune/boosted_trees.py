@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from finetune.task import Example, Prepared, Row
+from finetune.tree_ensemble import TreeEnsemble
 
 FEWEST = 5  #: Visits below which no answer is given.
 
@@ -27,7 +28,7 @@ class BoostedTrees:
 
     def __init__(self, classes: Sequence[str], label: str, trees: int = 150) -> None:
         self.classes, self.label, self.trees = tuple(classes), label, trees
-        self.booster: Any = None
+        self.ensemble: TreeEnsemble | None = None
 
     def fit(self, examples: Sequence[Example], prepared: Sequence[Prepared], *, seed: int) -> None:
         """Learn from labelled objects.
@@ -53,7 +54,8 @@ class BoostedTrees:
             "min_data_in_leaf": min(20, max(1, target.size // 20)), "verbosity": -1, "num_threads": 1, "seed": seed,
             "deterministic": True, "force_row_wise": True,
         }  # fmt: skip
-        self.booster = lightgbm.train(parameters, data, num_boost_round=self.trees)
+        booster = lightgbm.train(parameters, data, num_boost_round=self.trees)
+        self.ensemble = TreeEnsemble.from_text(booster.model_to_string())
 
     def predict(self, prepared: Sequence[Prepared]) -> list[Row]:
         """Answer for a batch.
@@ -97,9 +99,12 @@ class BoostedTrees:
         RuntimeError
             Where nothing has been learnt.
         """
-        if self.booster is None:
+        return self._fitted().probabilities(table(prepared))
+
+    def _fitted(self) -> TreeEnsemble:
+        if self.ensemble is None:
             raise RuntimeError("the boosted trees were neither fitted nor restored")
-        return np.asarray(self.booster.predict(table(prepared), num_threads=1)).reshape(-1, len(self.classes))
+        return self.ensemble
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What has been learnt.
@@ -109,7 +114,7 @@ class BoostedTrees:
         arrays, meta : dict, dict
             No arrays; the trees as LightGBM's own text.
         """
-        return {}, {"classes": list(self.classes), "label": self.label, "trees": self.booster.model_to_string()}
+        return {}, {"classes": list(self.classes), "label": self.label, "trees": self._fitted().text}
 
     def restore(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take up a saved state.
@@ -126,11 +131,9 @@ class BoostedTrees:
         ValueError
             Where the classes are others.
         """
-        import lightgbm
-
         if tuple(meta["classes"]) != self.classes:
             raise ValueError(f"stored trees know classes {meta['classes']}, the task has {list(self.classes)}")
-        self.booster = lightgbm.Booster(model_str=meta["trees"])
+        self.ensemble = TreeEnsemble.from_text(meta["trees"])
 
 
 def table(prepared: Sequence[Prepared]) -> np.ndarray:

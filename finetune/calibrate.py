@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -57,6 +56,8 @@ def fit_temperature(logits: np.ndarray, target: np.ndarray, limits: tuple[float,
     def loss(log_temperature: float) -> float:
         p = softmax(logits, float(np.exp(log_temperature)))[np.arange(target.size), target]
         return float(-np.log(np.maximum(p, 1e-300)).mean())
+
+    from scipy.optimize import minimize_scalar  # a second to import, and not needed to answer
 
     best = minimize_scalar(loss, bounds=(np.log(limits[0]), np.log(limits[1])), method="bounded")
     return float(np.exp(best.x))

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from finetune.backbones import WIDTH, latest
-from finetune.morphology_model import VIEWS, lower_features
+from finetune.morphology_network import VIEWS, lower_features
 from finetune.partial_labels import parse_label, responsibilities
 from finetune.task import Example, Prepared, Row
+from finetune.tree_ensemble import TreeEnsemble
 
 COMPONENTS = 200  #: Principal components of the features that the regression sees.
 STRENGTH = 0.003  #: C of the regression on components scaled to the first one's variance.
@@ -91,7 +92,7 @@ class MorphologyBaseline:
         self.classes, self.dihedrals = tuple(classes), dihedrals
         self.weight = np.zeros((len(classes), VIEWS * WIDTH), np.float32)
         self.bias = np.zeros(len(classes), np.float32)
-        self.trees: Any = None
+        self.trees: TreeEnsemble | None = None
         self.features: np.ndarray | None = None  #: Of the training set, kept for the start of the fine-tuning.
 
     def fit(self, examples: Sequence[Example], prepared: Sequence[Prepared], *, seed: int) -> None:
@@ -164,7 +165,7 @@ class MorphologyBaseline:
         data = lightgbm.Dataset(numbers[rows], classes, weight=share[rows, classes])
         options = {**TREES, "num_class": len(self.classes), "seed": seed}
         text = lightgbm.train(options, data, num_boost_round=BOOSTS).model_to_string()
-        self.trees = lightgbm.Booster(model_str=text.split("\nparameters:")[0] + "\n")
+        self.trees = TreeEnsemble.from_text(text.split("\nparameters:")[0] + "\n")
 
     def _regression(self, flat: np.ndarray) -> np.ndarray:
         score = flat @ self.weight.T.astype(np.float64) + self.bias
@@ -190,8 +191,7 @@ class MorphologyBaseline:
         image = self._regression(features.reshape(len(features), -1).astype(np.float64))
         if self.trees is None:
             return image
-        shape: np.ndarray = self.trees.predict(np.where(known > 0, numbers, np.nan), num_threads=1)
-        return (image + shape) / 2
+        return (image + self.trees.probabilities(np.where(known > 0, numbers, np.nan))) / 2
 
     def predict(self, prepared: Sequence[Prepared]) -> list[Row]:
         """Answer for a batch.
@@ -226,7 +226,7 @@ class MorphologyBaseline:
         arrays, meta : dict of str to ndarray, dict
             Regression in half precision, trees as their text dump.
         """
-        trees = "" if self.trees is None else self.trees.model_to_string().split("\nparameters:")[0] + "\n"
+        trees = "" if self.trees is None else self.trees.text
         meta = {"classes": list(self.classes), "dihedrals": self.dihedrals, "trees": trees}
         return {"weight": self.weight.astype(np.float32), "bias": self.bias}, meta
 
@@ -240,11 +240,9 @@ class MorphologyBaseline:
         meta : mapping
             From ``state``.
         """
-        import lightgbm
-
         self.classes, self.dihedrals = tuple(meta["classes"]), int(meta["dihedrals"])
         self.weight, self.bias = np.asarray(arrays["weight"]), np.asarray(arrays["bias"])
-        self.trees = lightgbm.Booster(model_str=meta["trees"]) if meta["trees"] else None
+        self.trees = TreeEnsemble.from_text(meta["trees"]) if meta["trees"] else None
 
 
 def numbers_of(prepared: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from finetune.morphology_baseline import MorphologyBaseline, numbers_of
-from finetune.morphology_model import MorphologyModel
 from finetune.partial_labels import parse_label, partial_loss
 from finetune.task import Example, Prepared
+
+if TYPE_CHECKING:
+    from finetune.morphology_model import MorphologyModel
 
 #: Lower stages learn more slowly: they hold what is common to all images.
 LR_FACTORS = {

@@ -220,7 +220,7 @@ def load_predictor(
     task = check_version(task, bundle) if task is not None else bundle.task()
     return make_predictor(
         task,
-        bundle.models(task),
+        bundle.networks(task),
         bundle.baseline(task),
         calibration=bundle.info.calibration,
         rule=bundle.info.rule,

@@ -7,7 +7,7 @@ The arithmetic is written once and runs on numpy arrays (the baseline) and on to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,6 +117,34 @@ def ridge_predict(flux: Any, ivar: Any, arrays: Mapping[str, Any], fold: Any, xp
         "log_chi2": xp.log(chi2 + 1e-6),
         "log_distance": 0.5 * xp.log(second + 1e-6),
     }
+
+
+def one_by_one(predict: Callable[[slice], dict[str, Any]], count: int, xp: Any) -> dict[str, Any]:
+    """Answers of a batch, each spectrum by itself.
+
+    How a processor's library orders the sums of a small matrix product depends on how many rows it has and on which
+    of them a number stands, and differs from one make of processor to the next.
+
+    Parameters
+    ----------
+    predict : callable
+        ``predict(rows)``: ``ridge_predict`` for a slice of the batch.
+    count : int
+        Size of the batch.
+    xp : module
+        ``numpy`` or ``torch``.
+
+    Returns
+    -------
+    dict
+        As ``ridge_predict``; a row depends neither on the others nor on its place.
+    """
+    parts = [predict(slice(row, row + 1)) for row in range(count)]
+    return {name: xp.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _of(fold: Any, rows: slice) -> Any:
+    return None if fold is None else fold[rows]
 
 
 def _second_smallest(values: Any, xp: Any) -> Any:
@@ -254,7 +282,10 @@ class KernelRidge:
             As ``ridge_predict``.
         """
         arrays = {name: self.arrays[name].astype(np.float64) for name in self.FLOATS}
-        return ridge_predict(flux.astype(np.float64), ivar.astype(np.float64), arrays, fold, np)
+        flux, ivar = flux.astype(np.float64), ivar.astype(np.float64)
+        return one_by_one(
+            lambda rows: ridge_predict(flux[rows], ivar[rows], arrays, _of(fold, rows), np), len(flux), np
+        )
 
 
 def _squares(z: np.ndarray) -> np.ndarray:

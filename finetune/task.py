@@ -143,6 +143,9 @@ class Task:
     simulate : callable
         ``simulate(n, seed) -> list of Example``: simulated examples with known truth, **raw** records (before the
         classical steps).
+    network : callable or None
+        ``network(config) -> torch.nn.Module``: the same function and weight names as ``build``'s model, made from the
+        fields of its stored ``config.json`` without importing transformers, which takes seconds; for inference alone.
     augment : callable or None
         ``augment(prepared, targets, rng) -> (prepared, targets)``: training only, a batch of stacked arrays.
     adapt : callable or None
@@ -184,6 +187,7 @@ class Task:
     best_columns: tuple[Column, ...]
     metrics: Callable[[Sequence[Row], Sequence[Labels], str], dict[str, float]]
     simulate: Callable[[int, int], list[Example]]
+    network: Callable[[Any], Any] | None = None
     augment: Callable[..., Any] | None = None
     adapt: Callable[[Sequence[Prepared], Any], dict[str, Any]] | None = None
     adjust: Callable[[Prepared, Mapping[str, Any]], Prepared] | None = None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers.utils import logging
 
 from finetune.bundle import BundleError
 
 FILE = "model.safetensors"
+CONFIG = "config.json"
 
 
 def stored(tensor: torch.Tensor, storage: str) -> torch.Tensor:
@@ -106,8 +108,41 @@ def load_weights(build: Callable[..., Any], options: Mapping[str, Any], folder: 
     BundleError
         Where names or shapes do not fit.
     """
+    return _filled(lambda: build(**options), folder)
+
+
+def load_network(network: Callable[[Any], torch.nn.Module], folder: Path) -> torch.nn.Module:
+    """Make the network of a model for inference alone, and fill in its weights; transformers is not imported.
+
+    Parameters
+    ----------
+    network : callable
+        ``Task.network``.
+    folder : Path
+        With ``config.json`` and ``model.safetensors``.
+
+    Returns
+    -------
+    Module
+        In evaluation mode, in fp32.
+
+    Raises
+    ------
+    BundleError
+        Where the configuration, names or shapes do not fit.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return _filled(lambda: network(SimpleNamespace(**config)), folder)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{folder / CONFIG} does not describe the network: {error}") from error
+
+
+def _filled(make: Callable[[], Any], folder: Path) -> Any:
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten; it must not shift anybody's seed
-        model = build(**options)
+        model = make()
     written = _read(folder)
     _check_keys(model, written, folder)
     try:
@@ -120,6 +155,8 @@ def load_weights(build: Callable[..., Any], options: Mapping[str, Any], folder: 
 @contextlib.contextmanager
 def _no_bar() -> Iterator[None]:
     """No progress bar of transformers for a file of a few megabytes."""
+    from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -9,7 +9,6 @@ import numpy as np
 
 from finetune.classification import best_of, class_columns, decode_classes, fit_calibration, fit_mixture, judge_classes
 from finetune.morphology_baseline import MorphologyBaseline
-from finetune.morphology_model import MorphologyConfig, MorphologyModel
 from finetune.morphology_training import LR_FACTORS, augment_stamps, initialise
 from finetune.partial_labels import parse_label, partial_loss
 from finetune.stamps import prepare_stamp
@@ -27,7 +26,7 @@ FAINTEST = 10.0  #: Peak signal to noise below which no stamp was trained on: OU
 _PEAK = NUMBERS.index("sn_peak")
 
 
-def build(**options: Any) -> MorphologyModel:
+def build(**options: Any) -> Any:
     """Make the network.
 
     Parameters
@@ -40,7 +39,27 @@ def build(**options: Any) -> MorphologyModel:
     MorphologyModel
         With pretrained image stages and a head that has learnt nothing.
     """
+    from finetune.morphology_model import MorphologyConfig, MorphologyModel
+
     return MorphologyModel(MorphologyConfig(**{"classes": len(CLASSES), "numbers": len(NUMBERS), **options}))
+
+
+def network(config: Any) -> Any:
+    """Make the network for inference.
+
+    Parameters
+    ----------
+    config : object
+        Fields of ``MorphologyConfig``.
+
+    Returns
+    -------
+    MorphologyNetwork
+        With pretrained image stages and a head that has learnt nothing.
+    """
+    from finetune.morphology_network import MorphologyNetwork
+
+    return MorphologyNetwork(config)
 
 
 def loss(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
@@ -244,6 +263,7 @@ TASK = Task(
     record=Cutout,
     prepare=prepare_stamp,
     build=build,
+    network=network,
     loss=loss,
     encode=encode,
     decode=decode,

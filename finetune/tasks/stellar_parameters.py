@@ -53,6 +53,24 @@ def build(**options: Any) -> Any:
     return SpectralEnsemble(SpectralConfig(**options))
 
 
+def network(config: Any) -> Any:
+    """Make the ensemble for inference.
+
+    Parameters
+    ----------
+    config : object
+        Fields of ``SpectralConfig``.
+
+    Returns
+    -------
+    SpectralNetwork
+        Random weights.
+    """
+    from finetune.spectral_network import SpectralNetwork
+
+    return SpectralNetwork(config)
+
+
 def initialise(
     model: Any, examples: Sequence[Example], prepared: Sequence[Prepared], baseline: StellarBaseline
 ) -> None:
@@ -230,6 +248,7 @@ TASK = Task(
     record=Spectrum,
     prepare=prepare,
     build=build,
+    network=network,
     loss=loss,
     encode=encode,
     decode=decode,

@@ -40,10 +40,28 @@ def build(**options: Any) -> Any:
     LightCurveModel
         Random weights.
     """
-    from finetune.time_series_model import LightCurveConfig, LightCurveModel
+    from finetune.light_curve_model import LightCurveConfig, LightCurveModel
 
     sizes = {"n_class": len(CLASSES), "n_number": len(INPUTS), "n_slot": N_SLOT, **options}
     return LightCurveModel(LightCurveConfig(**sizes))
+
+
+def network(config: Any) -> Any:
+    """Make the model for inference.
+
+    Parameters
+    ----------
+    config : object
+        Fields of ``LightCurveConfig``.
+
+    Returns
+    -------
+    LightCurveNetwork
+        Random weights.
+    """
+    from finetune.light_curve_network import LightCurveNetwork
+
+    return LightCurveNetwork(config)
 
 
 def initialise(model: Any, examples: Sequence[Example], prepared: Sequence[Prepared], baseline: Any) -> None:
@@ -303,6 +321,7 @@ TASK = Task(
     record=LightCurve,
     prepare=prepare,
     build=build,
+    network=network,
     loss=loss,
     encode=encode,
     decode=decode,

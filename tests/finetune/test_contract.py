@@ -246,8 +246,18 @@ def test_the_bundle_gives_the_same_answers(case: Case, tmp_path: Path) -> None:
         build=case.task.options.get("build", {}), rule=combined.rule,
         calibration=combined.learned.inner.inner.calibration,
     )  # fmt: skip
-    save_bundle(tmp_path / "b", info=info, models=[case.model], baseline=case.baseline, storage="fp32")
-    assert load_predictor(tmp_path / "b").predict(case.prepared[:4]) == case.predictor.predict(case.prepared[:4])
+    bundle = save_bundle(tmp_path / "b", info=info, models=[case.model], baseline=case.baseline, storage="fp32")
+    restored = load_predictor(tmp_path / "b")
+    batch = case.prepared[: case.task.batch_size]
+    assert restored.predict(batch) == case.predictor.predict(batch)
+    assert restored.predict(batch[::-1]) == restored.predict(batch)[::-1]
+    assert restored.predict(batch[1:2]) == restored.predict(batch)[1:2]
+    device, size = torch.device("cpu"), case.task.batch_size
+    trained = Network(bundle.models(case.task), device)(batch, size)
+    quick = Network(bundle.networks(case.task), device)(batch, size)
+    assert trained.keys() == quick.keys()
+    for name, values in trained.items():
+        np.testing.assert_allclose(quick[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_metrics_judge_all_three_answers(case: Case) -> None:

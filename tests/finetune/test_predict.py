@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -206,3 +208,19 @@ def test_members_are_averaged(trained: Trained, batch: list[Prepared]) -> None:
     assert both.shape == (12, 2)
     assert not np.array_equal(one, two), "the members are the same model"
     np.testing.assert_allclose(both, (one + two) / 2, rtol=1e-5)
+
+
+def test_the_shipped_models_answer_without_the_libraries_of_training() -> None:
+    """Their imports would double the time from the command to the first row."""
+    heavy = ("transformers", "lightgbm", "sklearn", "timm", "torchvision", "scipy.optimize", "apache_beam")
+    program = (
+        "import sys\n"
+        "from finetune import tasks\n"
+        "from finetune.bundle import bundled\n"
+        "from finetune.predict import load_predictor\n"
+        "for name in tasks.names():\n"
+        "    assert load_predictor(bundled(name)).task == name\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

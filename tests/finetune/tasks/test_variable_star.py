@@ -12,10 +12,10 @@ from finetune.boosted_trees import BoostedTrees, table
 from finetune.bundle import bundled
 from finetune.calibrate import fit_temperature, softmax
 from finetune.class_probabilities import blend, class_metrics, fit_blend
+from finetune.light_curve_network import QuantileScale
 from finetune.light_curve_tokens import INPUTS, N_SLOT, N_TOKEN, inputs
 from finetune.predict import load_predictor
 from finetune.tasks.variable_star import CLASSES, TASK, augment, choose, decode
-from finetune.time_series_model import QuantileScale
 from finetune.train import train_task
 from finetune.training_options import make_options
 from transforms.flags import bits

@@ -6,58 +6,18 @@ The measured numbers form the first token and also join its output, since they a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
+
+from finetune.encoder import Encoder
 
 N_EDGE = 33  #: Quantiles of the training set that put each number on an even scale.
 LONGEST = 3000.0  #: Days; longest wave of the time encoding, the shortest is one day.
 _HARMONICS = ((1, 2, 4, 6, 8), (2, 4), (2, 4))  # of twice the period, for each candidate
-
-
-class LightCurveConfig(PretrainedConfig):
-    """Sizes.
-
-    Parameters
-    ----------
-    n_class, n_number, n_slot : int
-        Classes, measured numbers, bands of a visit.
-    hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
-        Of the encoder.
-    dropout : float
-        In the encoder and the head.
-    n_wave : int
-        Waves of the time encoding.
-    **kwargs : Any
-        Of ``PretrainedConfig``.
-    """
-
-    model_type = "nightcat_light_curve"
-
-    def __init__(
-        self,
-        n_class: int = 10,
-        n_number: int = 1,
-        n_slot: int = 5,
-        hidden_size: int = 64,
-        num_hidden_layers: int = 3,
-        num_attention_heads: int = 4,
-        intermediate_size: int = 256,
-        dropout: float = 0.1,
-        n_wave: int = 10,
-        **kwargs: Any,
-    ) -> None:
-        self.n_class, self.n_number, self.n_slot = n_class, n_number, n_slot
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.dropout = dropout
-        self.n_wave = n_wave
-        super().__init__(**kwargs)
 
 
 class QuantileScale(nn.Module):
@@ -114,20 +74,21 @@ class QuantileScale(nn.Module):
         return (3.4 * rank.T - 1.7) * known, outside
 
 
-class LightCurveModel(PreTrainedModel):
-    """Visits and measured numbers to class scores.
+class LightCurveLayers(nn.Module):
+    """Visits and measured numbers to class scores: what the trained model and its quick twin share."""
 
-    Parameters
-    ----------
-    config : LightCurveConfig
-        Sizes.
-    """
+    config: Any
 
-    config_class = LightCurveConfig
-    main_input_name = "magnitude"
+    def add_layers(self, config: Any, encoder: Callable[..., nn.Module]) -> None:
+        """Make the layers.
 
-    def __init__(self, config: LightCurveConfig) -> None:
-        super().__init__(config)
+        Parameters
+        ----------
+        config : LightCurveConfig
+            Sizes, or anything with its fields.
+        encoder : callable
+            ``bert_encoder`` or ``Encoder``.
+        """
         width = config.hidden_size
         n_phase = 2 * sum(map(len, _HARMONICS))
         self.scale = QuantileScale(config.n_number)
@@ -142,34 +103,14 @@ class LightCurveModel(PreTrainedModel):
             nn.Dropout(config.dropout),
             nn.Linear(4 * width, width),
         )
-        self.encoder = BertModel(
-            BertConfig(
-                vocab_size=1,
-                hidden_size=width,
-                num_hidden_layers=config.num_hidden_layers,
-                num_attention_heads=config.num_attention_heads,
-                intermediate_size=config.intermediate_size,
-                hidden_dropout_prob=config.dropout,
-                attention_probs_dropout_prob=config.dropout,
-                max_position_embeddings=1,
-                type_vocab_size=1,
-            ),
-            add_pooling_layer=False,
-        )
+        self.encoder = encoder(
+            width, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size,
+            dropout=config.dropout,
+        )  # fmt: skip
         self.neck = nn.Sequential(
             nn.LayerNorm(3 * width), nn.Dropout(config.dropout), nn.Linear(3 * width, 2 * width), nn.GELU()
         )
         self.head = nn.Linear(2 * width, config.n_class)
-        self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=module.in_features**-0.5 if module.in_features < 256 else 0.04)
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
 
     def tokens(
         self, magnitude: torch.Tensor, log_error: torch.Tensor, seen: torch.Tensor, time: torch.Tensor,
@@ -221,10 +162,22 @@ class LightCurveModel(PreTrainedModel):
         longest = max(int(valid.sum(1).max()), 1) if self.training else valid.shape[1]
         visits = self.tokens(*(x[:, :longest] for x in (magnitude, log_error, seen, time, phase)))
         mask = torch.cat([torch.ones_like(valid[:, :1]), valid[:, :longest]], 1)
-        ids = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
-        hidden = self.encoder(
-            inputs_embeds=torch.cat([first[:, None], visits], 1), attention_mask=mask.long(), position_ids=ids
-        ).last_hidden_state
+        hidden = self.encoder(torch.cat([first[:, None], visits], 1), mask)
         share = valid[:, :longest, None]
         mean = (hidden[:, 1:] * share).sum(1) / share.sum(1).clamp_min(1)
         return {"logits": self.head(self.neck(torch.cat([hidden[:, 0], mean, first], 1))), "outside": outside}
+
+
+class LightCurveNetwork(LightCurveLayers):
+    """The model for inference, without transformers.
+
+    Parameters
+    ----------
+    config : object
+        With the fields of ``LightCurveConfig``, as a bundle's ``config.json`` has them.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.add_layers(config, Encoder)
