@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
@@ -13,6 +14,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.options import ConfigError, RunConfig
 from pipeline.store import OutputError
 from pipeline.survey import Plan, survey
+from transforms.records import FileRef
+
+WORTH_SECONDS = 60.0  #: Work that pays for another process, which spends some ten seconds on its imports.
+SECONDS_A_FILE, SECONDS_A_BYTE = 0.02, 1e-6  #: About what a file costs, and what it costs more for its size.
+WORKER_BYTES = 2_500_000_000  #: Memory of a process with all models and one large image.
 
 #: How the text of an error says that the disk is full or read-only: as a worker process tells it, there is nothing
 #: but text, and Beam adds the step behind it.
@@ -25,13 +31,44 @@ class EngineError(RuntimeError):
     """The runner failed; nothing was committed."""
 
 
-def beam_flags(config: RunConfig) -> list[str]:
+def worker_count(config: RunConfig, files: Sequence[FileRef]) -> int:
+    """How many processes of the local runner a night is given.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    files : sequence of FileRef
+        What is to be read.
+
+    Returns
+    -------
+    int
+        What was asked for. For ``"auto"`` one process, until the files promise more work than another process needs to
+        start; then as many as there are processors and memory for. The catalog's bytes do not depend on it.
+    """
+    if isinstance(config.workers, int):
+        return config.workers
+    if sum(SECONDS_A_FILE + file.size * SECONDS_A_BYTE for file in files) < WORTH_SECONDS:
+        return 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(_processors(), memory // WORKER_BYTES))
+
+
+def _processors() -> int:
+    """Processors that this process may use; all of the machine's where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def beam_flags(config: RunConfig, workers: int) -> list[str]:
     """Options of Beam for a run.
 
     Parameters
     ----------
     config : RunConfig
         The run.
+    workers : int
+        Processes of the local runner.
 
     Returns
     -------
@@ -39,8 +76,8 @@ def beam_flags(config: RunConfig) -> list[str]:
         Flags; those of the user come last and win.
     """
     flags = [f"--runner={config.runner}", "--no_save_main_session"]
-    if config.runner in ("FnApiRunner", "DirectRunner") and config.workers > 1:
-        flags += [f"--direct_num_workers={config.workers}", "--direct_running_mode=multi_processing"]
+    if config.runner in ("FnApiRunner", "DirectRunner") and workers > 1:
+        flags += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
     return [*flags, *config.beam_options]
 
 
@@ -68,7 +105,7 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
     OutputError
         Where the output could not be written.
     """
-    pipeline = _pipeline(config)
+    pipeline = _pipeline(config, worker_count(config, plan.files))
     try:
         survey(pipeline, plan)
         result = pipeline.run()
@@ -85,10 +122,10 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
     return {c.key.metric.name: int(c.result) for c in counters}
 
 
-def _pipeline(config: RunConfig) -> beam.Pipeline:
+def _pipeline(config: RunConfig, workers: int) -> beam.Pipeline:
     """An empty graph; what Beam says of wrong options is told as a fault of the options."""
     try:
-        return beam.Pipeline(options=PipelineOptions(beam_flags(config)))
+        return beam.Pipeline(options=PipelineOptions(beam_flags(config, workers)))
     except SystemExit as error:
         raise _refused(config) from error
     except Exception as error:

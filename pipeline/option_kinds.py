@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+AUTO = "auto"  #: For a number that is better chosen once the inputs are known.
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -63,6 +65,10 @@ def _number(value: Any) -> float:
     raise TypeError
 
 
+def _whole_or_auto(value: Any) -> int | str:
+    return value if value == AUTO else _whole(value)
+
+
 def _truth(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -82,7 +88,7 @@ KINDS: Mapping[str, Kind] = {
     "dtype": TEXT,
     "threads": WHOLE,
     "runner": TEXT,
-    "workers": WHOLE,
+    "workers": Kind("a whole number or auto", _whole_or_auto),
     "beam_options": TEXTS,
     "order": WHOLE,
     "targets": TEXT,

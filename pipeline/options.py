@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.locations import location_fault
-from pipeline.option_kinds import flag, take
+from pipeline.option_kinds import AUTO, flag, take
 from pipeline.sources import is_night
 from transforms.readers.light_curve_columns import DECLARED, SYSTEMS
 
@@ -55,8 +55,8 @@ class RunConfig:
         Torch threads of one worker.
     runner : str
         Beam runner.
-    workers : int
-        Worker processes of the local runner.
+    workers : int or str
+        Worker processes of the local runner; ``"auto"``: as many as pay, given the inputs and the machine.
     beam_options : tuple of str
         Passed to Beam as they are.
     order : int or None
@@ -82,7 +82,7 @@ class RunConfig:
     dtype: str = "fp32"
     threads: int = 1
     runner: str = "FnApiRunner"
-    workers: int = 1
+    workers: int | str = AUTO
     beam_options: tuple[str, ...] = ()
     order: int | None = None
     targets: str = ""
@@ -251,9 +251,11 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         f"--device {config.device!r} is not one of auto, cpu, cuda, cuda:N, mps",
     )
     need(config.runner in RUNNERS, f"--runner {config.runner!r} is not one of {', '.join(RUNNERS)}")
-    for name in ("threads", "workers"):
-        value = getattr(config, name)
-        need(value >= 1, f"--{name} {value!r} is not a whole number of at least 1")
+    need(config.threads >= 1, f"--threads {config.threads!r} is not a whole number of at least 1")
+    need(
+        config.workers == AUTO or (isinstance(config.workers, int) and config.workers >= 1),
+        f"--workers {config.workers!r} is not auto or a whole number of at least 1",
+    )
     need(
         config.order is None or 0 <= config.order <= 10,
         f"--order {config.order!r} is not a whole number from 0 to 10",

@@ -103,7 +103,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dtype", metavar="DTYPE", help="fp32 or bf16; default fp32")
     command.add_argument("--threads", type=int, metavar="N", help="torch threads of one worker; default 1")
     command.add_argument("--runner", metavar="RUNNER", help="Beam runner; default FnApiRunner")
-    command.add_argument("--workers", type=int, metavar="N", help="worker processes of the local runner; default 1")
+    command.add_argument(
+        "--workers", type=_workers, metavar="N", help="worker processes of the local runner; default auto"
+    )
     command.add_argument("--order", type=int, metavar="K", help="HEALPix order of a new catalog's pixels; default 3")
     command.add_argument("--targets", metavar="FILE", help="target list (id, ra, dec) to cut stamps at")
     command.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold; default 4.5")
@@ -200,6 +202,11 @@ def _add_simulation_commands(add: _Add) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed; default 0")
     command.add_argument("--scale", type=float, default=1.0, metavar="X", help="size of the night; default 1")
     _add_display(command)
+
+
+def _workers(text: str) -> int | str:
+    """A number, or the text itself for the configuration to judge."""
+    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def _names(text: str) -> list[str]:

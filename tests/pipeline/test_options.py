@@ -105,3 +105,11 @@ def test_toml(tmp_path: Path) -> None:
     path.write_text("inputs = [")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_toml(str(path))
+
+
+@pytest.mark.parametrize("workers", [0, "many", 2.5])
+def test_workers_are_a_number_or_auto(workers: object) -> None:
+    with pytest.raises(ConfigError, match=f"--workers {workers!r} is not"):
+        make_config({"inputs": ["a"], "output": "o", "workers": workers}, {}, TASKS)
+    for good in (3, "auto"):
+        assert make_config({"inputs": ["a"], "output": "o", "workers": good}, {}, TASKS).workers == good
