@@ -109,10 +109,11 @@ def watched(command: list[str]) -> Watched:
 
 
 def run_command(night: Path, output: Path, task: str) -> list[str]:
+    """Our command in one worker process, so that memory is that of one."""
     shutil.rmtree(output, ignore_errors=True)
     command = str(Path(sys.executable).parent / "nightcat")
     places = ["--input", str(night), "--output", str(output)]
-    return [command, "run", "--quiet", *places, "--night", NIGHT, "--tasks", task]
+    return [command, "run", "--quiet", "--workers", "1", *places, "--night", NIGHT, "--tasks", task]
 
 
 def memory(folder: Path, sizes: list[int], task: str) -> list[str]:
