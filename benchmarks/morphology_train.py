@@ -25,7 +25,8 @@ from benchmarks.morphology_folds import (
     head_alone,
     outputs,
 )
-from finetune.bundle import Info, save_bundle
+from finetune.bundle import Info
+from finetune.bundle_writing import save_bundle
 from finetune.evaluate import evaluate
 from finetune.partial_labels import exact_class
 from finetune.task import Example

@@ -19,7 +19,8 @@ import torch
 
 import finetune
 from benchmarks.stellar_data import CONDITIONS, Stars, degraded, load, split
-from finetune.bundle import Info, save_bundle
+from finetune.bundle import Info
+from finetune.bundle_writing import save_bundle
 from finetune.network import Network, run_network
 from finetune.predict import classical_rows, learned_rows, make_predictor
 from finetune.spectral_baselines import StellarBaseline, inner_folds

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks import variable_data
-from finetune.bundle import Info, save_bundle
+from finetune.bundle import Info
+from finetune.bundle_writing import save_bundle
 from finetune.predict import make_predictor
 from finetune.task import Example, Task
 from finetune.tasks import get

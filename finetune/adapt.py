@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from finetune import tasks
-from finetune.bundle import check_version, derive_bundle, load_bundle
+from finetune.bundle import check_version, load_bundle
+from finetune.bundle_writing import derive_bundle
 from finetune.commands import Say, find_bundle, quiet
 from finetune.dataset import read_records
 from finetune.inputs import list_files

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from finetune import tasks
-from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle, save_bundle
+from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
+from finetune.bundle_writing import save_bundle
 from finetune.card import model_card
 from finetune.dataset import RADIUS, Dataset, load_dataset
 from finetune.evaluate import DRAWS, against

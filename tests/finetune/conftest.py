@@ -9,7 +9,8 @@ import pytest
 
 import transforms.measure
 import transforms.readers
-from finetune.bundle import Bundle, Info, save_bundle
+from finetune.bundle import Bundle, Info
+from finetune.bundle_writing import save_bundle
 from finetune.train import Trained, train_task
 from finetune.training_options import make_options
 from tests import toy

@@ -18,8 +18,8 @@ from finetune.bundle import (
     bundled,
     check_version,
     load_bundle,
-    save_bundle,
 )  # fmt: skip
+from finetune.bundle_writing import save_bundle
 from finetune.jsonfile import plain, write_json
 from finetune.network import Network
 from finetune.train import Trained

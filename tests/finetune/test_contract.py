@@ -18,7 +18,8 @@ import torch
 from astropy import units as u
 
 from finetune import tasks
-from finetune.bundle import Info, save_bundle
+from finetune.bundle import Info
+from finetune.bundle_writing import save_bundle
 from finetune.network import Network, accepted, stack, to_tensor
 from finetune.predict import TaskPredictor, load_predictor, make_predictor
 from finetune.task import Baseline, Example, Prepared, Task

@@ -11,7 +11,8 @@ import pytest
 from finetune import selfcalibrate
 from finetune import spectral_grid as grid
 from finetune.adapt import run_adapt
-from finetune.bundle import BundleError, bundled, derive_bundle, load_bundle
+from finetune.bundle import BundleError, bundled, load_bundle
+from finetune.bundle_writing import derive_bundle
 from finetune.predict import load_predictor
 from finetune.tasks.stellar_parameters import TASK
 from finetune.training_options import OptionsError

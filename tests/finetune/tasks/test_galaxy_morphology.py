@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from finetune import morphology_training
-from finetune.bundle import Info, load_bundle, save_bundle
+from finetune.bundle import Info, load_bundle
+from finetune.bundle_writing import save_bundle
 from finetune.partial_labels import exact_class, parse_label, partial_loss
 from finetune.predict import make_predictor
 from finetune.tasks import get

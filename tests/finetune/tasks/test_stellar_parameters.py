@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from finetune import spectral_grid as grid
-from finetune.bundle import Info, bundled, load_bundle, save_bundle
+from finetune.bundle import Info, bundled, load_bundle
+from finetune.bundle_writing import save_bundle
 from finetune.predict import load_predictor, make_predictor
 from finetune.spectral_input import rest_velocity
 from finetune.stellar_choice import COLUMNS as BEST
