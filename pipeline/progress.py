@@ -28,7 +28,7 @@ class Heartbeat:
     folder: str = ""
 
     def __call__(self, rows: int = 0, rejects: int = 0, file: str = "", size: int = 0) -> None:
-        """Add to the counts, and write them at most twice a second.
+        """Add to the counts, and write them with the first row, and then at most twice a second.
 
         Parameters
         ----------
@@ -44,11 +44,12 @@ class Heartbeat:
         now = time.monotonic()
         with _LOCK:
             counts = _COUNTS.setdefault(self.folder, [0, 0, 0.0, {}])
+            first = rows > 0 and counts[0] == 0
             counts[0] += rows
             counts[1] += rejects
             if file:
                 counts[3][file] = size
-            if now - counts[2] < _BEAT_S:
+            if now - counts[2] < _BEAT_S and not first:
                 return
             counts[2] = now
             files = counts[3]
