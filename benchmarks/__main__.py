@@ -62,11 +62,13 @@ def throughput(folder: Path, n: int, rounds: int, tasks: list[str]) -> list[str]
     for task in tasks:
         night = make_night(folder / task, task, n)
         times: dict[str, list[tuple[float, float, int]]] = {route: [] for route in ROUTES}
-        for round_ in range(rounds + 1):  # the first round warms caches and is not counted
+        few = make_night(folder / f"{task}-few", task, 20)
+        for route in ROUTES:  # warms caches and is not counted
+            timed(route, few, (task,), folder / f"out-{route}")
+        for _ in range(rounds):
             for route in ROUTES:
-                took = timed(route, night, (task,), folder / f"out-{route}")
-                if round_:
-                    times[route].append(took)
+                times[route].append(timed(route, night, (task,), folder / f"out-{route}"))
+                print(task, route, *(f"{value:.1f}" for value in times[route][-1]), flush=True)
         wall = {route: statistics.median(t[0] for t in took) for route, took in times.items()}
         cpu = {route: statistics.median(t[1] for t in took) for route, took in times.items()}
         count = times["ours"][0][2]

@@ -1,7 +1,8 @@
 """Three routes from files to Parquet that do the same science: ours, the bare stages in a plain loop, and a script.
 
 The script is what a user would write: a torch DataLoader with two workers that read and measure, batches through the
-model, one pyarrow table at the end. All three use the same readers, steps and models, loaded before the clock starts.
+model as transformers has it, one pyarrow table at the end. All three use the same readers and steps; the models of the
+bare stages and of the script are loaded before the clock starts, and so are ours where one process does all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from finetune.bundle import bundled, load_bundle
+from finetune.predict import make_predictor
 from pipeline.models import Model, resolve_models
 from pipeline.nights import run_nights
 from pipeline.options import RunConfig
@@ -31,6 +34,17 @@ from transforms.records import Item, Reject
 def predictor(task: str) -> Any:
     """The model of a task, loaded once for all routes."""
     return resolve_models((task,), {}, "cpu", "fp32", 1)[0].loader()
+
+
+@cache
+def trained(task: str) -> Any:
+    """The same model as transformers has it, as a user's script would load it."""
+    bundle = load_bundle(bundled(task))
+    task_ = bundle.task()
+    info = bundle.info
+    return make_predictor(
+        task_, bundle.models(task_), bundle.baseline(task_), calibration=info.calibration, rule=info.rule
+    )
 
 
 def models(tasks: tuple[str, ...]) -> tuple[Model, ...]:
@@ -76,7 +90,7 @@ def script(folder: Path, tasks: tuple[str, ...], output: Path) -> int:
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
     todo = items(folder, tasks)
-    predictors = [predictor(task) for task in tasks]
+    predictors = [trained(task) for task in tasks]
 
     class Objects(IterableDataset):
         def __iter__(self) -> Iterator[Ready]:
