@@ -231,8 +231,8 @@ def _done(inputs: Inputs, latest: Mapping[str, Entry], versions: Mapping[str, st
 
 
 def _companied(todo: Iterable[FileRef], files: Iterable[FileRef]) -> set[FileRef]:
-    """Science images of which a weight, error or mask is new or changed."""
-    from transforms.readers.companions import partners
+    """Files beside which another is read (weight, error, mask, list of objects) that is new or changed."""
+    from transforms.readers.companions import readers_of
     from transforms.readers.format import Source
 
     todo = list(todo)
@@ -241,9 +241,8 @@ def _companied(todo: Iterable[FileRef], files: Iterable[FileRef]) -> set[FileRef
         return set()
     found: set[FileRef] = set()
     for file in todo:
-        pair = partners(Source(file))
         folder = file.url.rpartition("/")[0]
-        found |= {by_url[url] for name in (pair[1] if pair else ()) if (url := f"{folder}/{name}") in by_url}
+        found |= {by_url[url] for name in readers_of(Source(file)) if (url := f"{folder}/{name}") in by_url}
     return found
 
 

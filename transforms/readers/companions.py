@@ -127,6 +127,37 @@ def partners(source: Source) -> tuple[str, list[str]] | None:
     return None
 
 
+#: Files of facts that are read beside others, by what their names have in place of those: SNANA's list of the objects
+#: of a file of points, DESI's redshifts of a file of spectra.
+_FACTS = (("HEAD", "PHOT"), ("head", "phot"), ("redrock-", "coadd-"))
+
+
+def readers_of(source: Source) -> list[str]:
+    """List the names that a file which is read beside this one may have: where this one changes, so does that one.
+
+    Parameters
+    ----------
+    source : Source
+        The file in question.
+
+    Returns
+    -------
+    list of str
+        In the same folder; empty where nothing reads it but itself.
+    """
+    pair = partners(source)
+    if pair is not None:
+        return pair[1]
+    before = _name(source)
+    names = ["".join(parts) for own, other in _FACTS if (parts := _swapped(before, own, other))]
+    return [packed for name in names for packed in (name, f"{name}.gz", name.removesuffix(".gz"))]
+
+
+def _swapped(name: str, own: str, other: str) -> tuple[str, ...]:
+    before, found, after = name.rpartition(own)
+    return (before, other, after) if found else ()
+
+
 def _name(source: Source) -> str:
     return source.url.rstrip("/").rsplit("/", 1)[-1]
 
