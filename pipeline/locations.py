@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import fsspec
 from fsspec.implementations.local import make_path_posix
 
@@ -96,11 +98,20 @@ def member_url(spec: str, fs: fsspec.AbstractFileSystem, path: str, name: str) -
         if not path.strip("/")
         else next((text[: -len(path)] for text in (first, first.rstrip("/")) if text.endswith(path)), "")
     )
-    if "://" not in base:  # the path is no part of the URL's text, or all of it
+    if "://" not in base:  # the path is no part of the URL's text, as after an account, or all of it
+        fixed, below = (_without_pattern(text) for text in (first, path))
+        if "://" not in name and fixed and below and f"{name}/".startswith(f"{below}/"):
+            return f"{fixed}{name[len(below) :]}{tail}"
         return f"{fs.unstrip_protocol(name)}{tail}"
     if not base.endswith("://"):  # after a host
         base = f"{base.rstrip('/')}/" if not name.startswith("/") else base.rstrip("/")
     return f"{base}{name}{tail}"
+
+
+def _without_pattern(text: str) -> str:
+    """What stands before the first folder or file name that is a pattern."""
+    magic = re.search(r"[*?\[]", text)
+    return (text[: text.rfind("/", 0, magic.start())] if magic else text).rstrip("/")
 
 
 def _absolute(link: str) -> str:

@@ -153,7 +153,7 @@ def test_catalogs_elsewhere_are_no_input(caplog: pytest.LogCaptureFixture) -> No
         memory.pipe_file(f"/with_catalog/{name}", b"x")
     with caplog.at_level(logging.WARNING, "nightcat"):
         assert [file.source for file in find_files(["memory://with_catalog"]).files] == ["a.csv"]
-    assert "memory:///with_catalog/cat is a catalog" in caplog.text
+    assert "memory://with_catalog/cat is a catalog" in caplog.text
 
 
 @pytest.mark.parametrize("spec", ["closed/a.csv", "closed"])

@@ -48,7 +48,11 @@ class Elsewhere:
         ("http://h/d/", "http://h/d/", "http://h/d/c.fits", "http://h/d/c.fits"),
         ("github://org:repo@sha/p", "p", "p/c.fits", "github://org:repo@sha/p/c.fits"),
         ("zip://d::memory://z.zip", "d", "d/c.fits", "zip://d/c.fits::memory://z.zip"),
-        ("memory://m", "/m", "/m/c.fits", "lost:///m/c.fits"),
+        ("memory://m", "/m", "/m/c.fits", "memory://m/c.fits"),
+        ("abfs://c@acct.example/n/", "c/n", "c/n/d/e.fits", "abfs://c@acct.example/n/d/e.fits"),
+        ("abfs://c@acct.example/n/*.fits", "c/n/*.fits", "c/n/e.fits", "abfs://c@acct.example/n/e.fits"),
+        ("abfs://c@acct.example/n/e.fits", "c/n/e.fits", "c/n/e.fits", "abfs://c@acct.example/n/e.fits"),
+        ("odd://x", "y", "z/e.fits", "lost://z/e.fits"),
     ],
 )
 def test_full_urls_keep_host_and_chain(spec: str, path: str, name: str, wanted: str) -> None:
