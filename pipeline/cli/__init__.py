@@ -88,13 +88,18 @@ def _add_display(command: argparse.ArgumentParser) -> None:
 
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--input", dest="inputs", nargs="+", metavar="INPUT", help="files, folders, globs, fsspec URLs or @list.txt"
+        "--input",
+        dest="inputs",
+        nargs="+",
+        action="extend",
+        metavar="INPUT",
+        help="files, folders, globs, fsspec URLs or @list.txt",
     )
     command.add_argument("--output", metavar="CATALOG", help="root of the catalog, a folder or fsspec URL")
     command.add_argument("--night", metavar="YYYY-MM-DD", help="night; default: the date in the folder's name")
     command.add_argument("--config", metavar="FILE.toml", help="options from a file; flags win over it")
     command.add_argument(
-        "--tasks", type=_names, metavar="A,B", help="tasks to run; default: all (see `nightcat tasks`)"
+        "--tasks", type=_names, action="extend", metavar="A,B", help="tasks to run; default: all (see `nightcat tasks`)"
     )
     command.add_argument(
         "--bundle", dest="bundles", action="append", type=_pair, metavar="TASK=DIR", help="model to use for a task"
@@ -160,7 +165,9 @@ def _add_model_commands(add: _Add) -> None:
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
-    command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
+    command.add_argument(
+        "--input", nargs="+", action="extend", required=True, metavar="INPUT", help="files with the labelled objects"
+    )
     command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is random; default 0")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
@@ -170,7 +177,9 @@ def _add_model_commands(add: _Add) -> None:
     command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
-    command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files with the labelled objects")
+    command.add_argument(
+        "--input", nargs="+", action="extend", required=True, metavar="INPUT", help="files with the labelled objects"
+    )
     command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
     command.add_argument("--against", metavar="BUNDLE", help="another model, judged on the same objects")
     command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
@@ -184,7 +193,9 @@ def _add_model_commands(add: _Add) -> None:
         "Adapt a model to an instrument by some tens of its files; no labels.",
     )
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
-    command.add_argument("--input", nargs="+", required=True, metavar="INPUT", help="files of one instrument")
+    command.add_argument(
+        "--input", nargs="+", action="extend", required=True, metavar="INPUT", help="files of one instrument"
+    )
     command.add_argument(
         "--output", required=True, metavar="BUNDLE", help="folder of the adapted model, for run --bundle"
     )

@@ -70,3 +70,16 @@ def test_python_dash_m_reaches_the_same_door() -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "--version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("nightcat ")
+
+
+@pytest.mark.parametrize("command", ["run", "train", "evaluate", "adapt"])
+def test_an_option_that_is_given_again_adds_to_the_first(command: str) -> None:
+    """Where the last one won, whole folders of a night were silently left out."""
+    first = {"run": [], "train": ["x"], "evaluate": ["b"], "adapt": ["x"]}[command]
+    more = {"train": ["--labels", "l", "--output", "o"], "evaluate": ["--labels", "l"], "adapt": ["--output", "o"]}
+    words = [command, *first, "--input", "a", "b", "--input", "c", *more.get(command, [])]
+    given = vars(build_parser().parse_args(words))
+    assert given["inputs" if command == "run" else "input"] == ["a", "b", "c"]
+    if command == "run":
+        twice = build_parser().parse_args(["run", "--tasks", "x,y", "--tasks", "z"])
+        assert twice.tasks == ["x", "y", "z"]
