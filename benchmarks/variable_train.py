@@ -26,7 +26,7 @@ from finetune.training_options import make_options
 NOTES = {
     "intended_use": [
         "a first class for variable stars and transients with 12 or more visits in one to six bands",
-        "beside the boosted trees, whose answer stands in the same row; the mean of both is the best number",
+        "beside the boosted trees, whose answer stands in the same row; the best answer is a weighted mean of both, which ties with the trees alone",
     ],
     "data": [
         "simulated light curves on synthetic stamps and on real stamps of SDSS Stripe 82 RR Lyrae and ZTF supernovae",
