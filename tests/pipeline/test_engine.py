@@ -94,8 +94,8 @@ def test_no_folder_of_beam_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def files(count: int, size: int) -> list[FileRef]:
-    return [FileRef(url=f"/n/{i}", source=f"{i}", size=size, digest="0" * 64) for i in range(count)]
+def files(count: int, size: int, end: str = ".fits") -> list[FileRef]:
+    return [FileRef(url=f"/n/{i}{end}", source=f"{i}{end}", size=size, digest="0" * 64) for i in range(count)]
 
 
 def test_processes_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +108,8 @@ def test_processes_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_count(auto, files(300, 5_000)) == 1, "a small night is done before another process has started"
     assert worker_count(auto, files(100_000, 5_000)) == 6
     assert worker_count(auto, files(1, int(2e6 * WORTH_SECONDS))) == 6, "one large file is read in parts"
+    assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS))) == 1
+    assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS), ".CSV.gz")) == 6, "many light curves"
     memory["SC_PHYS_PAGES"] = 6
     assert worker_count(auto, files(100_000, 5_000)) == 2, "memory for two"
     memory["SC_PHYS_PAGES"] = 1
