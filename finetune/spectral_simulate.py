@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from finetune.task import Example
-from transforms.simulate.spectra import simulate_spectra
 
 INSTRUMENTS = ("lamost", "linear", "sdss")
 
@@ -23,6 +22,8 @@ def simulate(n: int, seed: int) -> list[Example]:
     list of Example
         Raw records with labels ``teff``, ``logg``, ``fe_h``, the instruments in turn; a group is a template star.
     """
+    from transforms.simulate.spectra import simulate_spectra  # its splines take a second to import: not for the survey
+
     shares = [simulate_spectra(len(range(k, n, len(INSTRUMENTS))), seed, tool) for k, tool in enumerate(INSTRUMENTS)]
     turns = [shares[number % len(INSTRUMENTS)][number // len(INSTRUMENTS)] for number in range(n)]
     names = ("teff", "logg", "fe_h")
