@@ -26,7 +26,7 @@ from benchmarks import variable_data
 from benchmarks.variable_train import cached_task, train
 from finetune.boosted_trees import BoostedTrees, table
 from finetune.bundle import load_bundle
-from finetune.predict import make_predictor
+from finetune.predict import load_predictor, make_predictor
 from finetune.task import Example
 from finetune.tasks.variable_star import CLASSES, LABEL
 from finetune.train import predict_rows
@@ -176,7 +176,7 @@ def figures(predictor: Any, examples: list[Example]) -> dict[str, Any]:
 
 
 def bundle(args: argparse.Namespace) -> dict[str, Any]:
-    predictor = of_bundle(args.bundle)
+    predictor = load_predictor(args.bundle)
     return {
         name: figures(predictor, variable_data.load(name, args.data, args.cache))
         for name in ("hardB", "fairB", "realB")
@@ -239,7 +239,7 @@ def transfer(args: argparse.Namespace) -> dict[str, Any]:
     for name, kinds in (("rr_lyrae", ("rrab", "rrc")), ("cepheid", ("cepheid",)), ("eclipsing_binary", ("ea", "ew")),
                         ("mira", ("lpv",))):  # fmt: skip
         sets[f"eros_{name}"] = ([e for e in stars if e.labels[LABEL] == name], kinds)
-    predictor = of_bundle(args.bundle)
+    predictor = load_predictor(args.bundle)
     out: dict[str, Any] = {}
     for name, (examples, kinds) in sets.items():
         rows = predict_rows(predictor, [variable_data.prepared(e.record) for e in examples], predictor.batch_size)
@@ -258,14 +258,6 @@ def any_format(path: Path, root: Path) -> list[Any]:
     with Source(ref) as source:
         kind = identify(source)
         return [entry.load() for item in kind.items(source) for entry in kind.entries(source, item)]
-
-
-def of_bundle(path: Path) -> Any:
-    stored = load_bundle(path)
-    task = stored.task()
-    return make_predictor(
-        task, stored.models(task), stored.baseline(task), calibration=stored.info.calibration, rule=stored.info.rule
-    )
 
 
 def tuned(model: Any, inside: list[Any], target: np.ndarray, held: list[Any], seed: int, epochs: int = 6) -> np.ndarray:

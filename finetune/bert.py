@@ -20,7 +20,7 @@ class BertEncoder(BertModel):
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, **_: Any) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
         """Encode.
 
         Parameters
@@ -29,8 +29,6 @@ class BertEncoder(BertModel):
             Embeddings.
         mask : Tensor, shape (batch, tokens), optional
             Nonzero for tokens that count.
-        **_
-            Nothing.
 
         Returns
         -------

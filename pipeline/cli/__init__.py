@@ -166,13 +166,15 @@ def _add_catalog_commands(add: _Add) -> None:
     _add_display(command)
 
 
+def _add_files(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--input", nargs="+", action="extend", required=True, metavar="INPUT", help=text)
+
+
 def _add_model_commands(add: _Add) -> None:
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
-    command.add_argument(
-        "--input", nargs="+", action="extend", required=True, metavar="INPUT", help="files with the labelled objects"
-    )
+    _add_files(command, "files with the labelled objects")
     command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is random; default 0")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
@@ -182,9 +184,7 @@ def _add_model_commands(add: _Add) -> None:
     command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
-    command.add_argument(
-        "--input", nargs="+", action="extend", required=True, metavar="INPUT", help="files with the labelled objects"
-    )
+    _add_files(command, "files with the labelled objects")
     command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
     command.add_argument("--against", metavar="BUNDLE", help="another model, judged on the same objects")
     command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
@@ -198,9 +198,7 @@ def _add_model_commands(add: _Add) -> None:
         "Adapt a model to an instrument by some tens of its files; no labels.",
     )
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
-    command.add_argument(
-        "--input", nargs="+", action="extend", required=True, metavar="INPUT", help="files of one instrument"
-    )
+    _add_files(command, "files of one instrument")
     command.add_argument(
         "--output", required=True, metavar="BUNDLE", help="folder of the adapted model, for run --bundle"
     )

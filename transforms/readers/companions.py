@@ -148,14 +148,8 @@ def readers_of(source: Source) -> list[str]:
     pair = partners(source)
     if pair is not None:
         return pair[1]
-    before = _name(source)
-    names = ["".join(parts) for own, other in _FACTS if (parts := _swapped(before, own, other))]
-    return [packed for name in names for packed in (name, f"{name}.gz", name.removesuffix(".gz"))]
-
-
-def _swapped(name: str, own: str, other: str) -> tuple[str, ...]:
-    before, found, after = name.rpartition(own)
-    return (before, other, after) if found else ()
+    name = _name(source)
+    return [packed for own, other in _FACTS if own in name for packed in _packings(other.join(name.rsplit(own, 1)))]
 
 
 def _name(source: Source) -> str:
