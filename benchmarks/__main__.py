@@ -53,7 +53,7 @@ def make_night(folder: Path, task: str, n: int, seed: int = 1) -> Path:
 
 def throughput(folder: Path, n: int, rounds: int, tasks: list[str]) -> list[str]:
     """Objects a second of the three routes, and ours over the others."""
-    from benchmarks.routes import ROUTES, timed
+    from benchmarks.routes import ROUTES, ours, timed
 
     lines = [
         "| task | n | ours, objects/s | over the bare stages | over the script | CPU s: ours, bare, script |",
@@ -65,6 +65,7 @@ def throughput(folder: Path, n: int, rounds: int, tasks: list[str]) -> list[str]
         few = make_night(folder / f"{task}-few", task, 20)
         for route in ROUTES:  # warms caches and is not counted
             timed(route, few, (task,), folder / f"out-{route}")
+        ours(few, (task,), folder / "out-ours", processes=2)
         for _ in range(rounds):
             for route in ROUTES:
                 times[route].append(timed(route, night, (task,), folder / f"out-{route}"))

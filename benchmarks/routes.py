@@ -1,12 +1,13 @@
 """Three routes from files to Parquet that do the same science: ours, the bare stages in a plain loop, and a script.
 
 The script is what a user would write: a torch DataLoader with two workers that read and measure, batches through the
-model as transformers has it, one pyarrow table at the end. All three use the same readers and steps; the models of the
-bare stages and of the script are loaded before the clock starts, and so are ours where one process does all.
+model as transformers has it, one pyarrow table at the end. All three use the same readers and steps; libraries and
+models of all three are loaded before the clock starts, and each may start as many processes as there are processors.
 """
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from pipeline.nights import run_nights
 from pipeline.options import RunConfig
 from pipeline.sources import find_files, fingerprint
 from pipeline.tables import table_columns
+from pipeline.workers import Workers
 from transforms.attempt import Tallies
 from transforms.ingest import ingest
 from transforms.objects import Ready, answer, expand
@@ -57,11 +59,19 @@ def items(folder: Path, tasks: tuple[str, ...]) -> list[Item]:
     return [item for file in fingerprint(find_files([str(folder)])).files for item in ingest(file, {}, records)]
 
 
-def ours(folder: Path, tasks: tuple[str, ...], output: Path) -> int:
+@cache
+def workers() -> Workers:
+    """The source of our worker processes: like the libraries of the other routes it is there before the clock starts."""
+    source = Workers()
+    atexit.register(source.close)
+    return source
+
+
+def ours(folder: Path, tasks: tuple[str, ...], output: Path, processes: int | str = "auto") -> int:
     """The whole pipeline, ledger, digests, catalog, margins and commit included."""
     shutil.rmtree(output, ignore_errors=True)
-    config = RunConfig(inputs=(str(folder),), output=str(output), night="2026-11-24", tasks=tasks)
-    (result,) = run_nights(config, models(tasks))
+    config = RunConfig(inputs=(str(folder),), output=str(output), night="2026-11-24", tasks=tasks, workers=processes)
+    (result,) = run_nights(config, models(tasks), workers=workers())
     return sum(result.rows.values())
 
 

@@ -27,8 +27,11 @@ __all__ = [
     "load_predictor",
     "loader",
     "make_predictor",
+    "preload",
     "resolve_device",
 ]
+
+_KEPT: dict[tuple[Any, ...], TaskPredictor] = {}
 
 
 class TaskPredictor:
@@ -245,4 +248,30 @@ def loader(path: str | Path, **options: Any) -> Callable[[], TaskPredictor]:
     callable
         ``load() -> TaskPredictor``.
     """
-    return functools.partial(load_predictor, str(path), **options)
+    return functools.partial(_kept_or_loaded, str(path), **options)
+
+
+def preload(path: str | Path, **options: Any) -> None:
+    """Load a model that the functions of ``loader`` give from then on, in this process and those forked from it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the bundle.
+    **options
+        Of ``load_predictor``.
+
+    Raises
+    ------
+    BundleError, DeviceError
+        As ``load_predictor``.
+    """
+    _KEPT[_key(path, options)] = load_predictor(path, **options)
+
+
+def _kept_or_loaded(path: str, **options: Any) -> TaskPredictor:
+    return _KEPT.get(_key(path, options)) or load_predictor(path, **options)
+
+
+def _key(path: str | Path, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    return str(path), *sorted(options.items())

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipeline.forked_environment import ForkedEnvironment
 from pipeline.options import ConfigError, RunConfig
 from pipeline.store import OutputError
 from pipeline.survey import Plan, survey
-from transforms.records import FileRef
-
-WORTH_SECONDS = 40.0  #: Work that pays for another process, which spends some ten seconds on its imports.
-#: About what a file costs, and what it costs more for its size: pixels weigh little, points of light curves much.
-SECONDS_A_FILE, SECONDS_A_BYTE, SECONDS_A_BYTE_OF_A_TABLE = 0.02, 1e-6, 1e-5
-WORKER_BYTES = 2_500_000_000  #: Memory of a process with all models and one large image.
+from pipeline.workers import EngineError, Workers, forks, worker_count
 
 #: How the text of an error says that the disk is full or read-only: as a worker process tells it, there is nothing
 #: but text, and Beam adds the step behind it.
@@ -28,46 +25,7 @@ _OUTPUT = re.compile(
 )
 
 
-class EngineError(RuntimeError):
-    """The runner failed; nothing was committed."""
-
-
-def worker_count(config: RunConfig, files: Sequence[FileRef]) -> int:
-    """How many processes of the local runner a night is given.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run.
-    files : sequence of FileRef
-        What is to be read.
-
-    Returns
-    -------
-    int
-        What was asked for. For ``"auto"`` one process, until the files promise more work than another process needs to
-        start; then as many as there are processors and memory for. The catalog's bytes do not depend on it.
-    """
-    if isinstance(config.workers, int):
-        return config.workers
-    if sum(map(_seconds, files)) < WORTH_SECONDS:
-        return 1
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(_processors(), memory // WORKER_BYTES))
-
-
-def _seconds(file: FileRef) -> float:
-    """A guess from the name, which decides nothing but the number of processes."""
-    table = re.search(r"\.(?:csv|ecsv|txt|dat|parquet)(?:\.gz)?$", file.source, re.IGNORECASE)
-    return SECONDS_A_FILE + file.size * (SECONDS_A_BYTE_OF_A_TABLE if table else SECONDS_A_BYTE)
-
-
-def _processors() -> int:
-    """Processors that this process may use; all of the machine's where the system does not tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def beam_flags(config: RunConfig, workers: int) -> list[str]:
+def beam_flags(config: RunConfig, workers: int, forked: bool) -> list[str]:
     """Options of Beam for a run.
 
     Parameters
@@ -76,6 +34,8 @@ def beam_flags(config: RunConfig, workers: int) -> list[str]:
         The run.
     workers : int
         Processes of the local runner.
+    forked : bool
+        Whether they are ours; else Beam starts an interpreter for each.
 
     Returns
     -------
@@ -84,11 +44,13 @@ def beam_flags(config: RunConfig, workers: int) -> list[str]:
     """
     flags = [f"--runner={config.runner}", "--no_save_main_session"]
     if config.runner in ("FnApiRunner", "DirectRunner") and workers > 1:
-        flags += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
+        flags.append(f"--direct_num_workers={workers}")
+        if not forked:
+            flags.append("--direct_running_mode=multi_processing")
     return [*flags, *config.beam_options]
 
 
-def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
+def run_graph(config: RunConfig, plan: Plan, source: Workers | None = None) -> dict[str, int]:
     """Build the graph of one night and run it to its end.
 
     Parameters
@@ -97,6 +59,8 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
         Runner and options.
     plan : Plan
         What to process.
+    source : Workers or None
+        Where worker processes come from; None makes one for this run.
 
     Returns
     -------
@@ -112,7 +76,11 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
     OutputError
         Where the output could not be written.
     """
-    pipeline = _pipeline(config, worker_count(config, plan.files))
+    with nullcontext(source) if source else Workers() as source:
+        return _run(_pipeline(config, plan, source), config, plan, source)
+
+
+def _run(pipeline: beam.Pipeline, config: RunConfig, plan: Plan, source: Workers) -> dict[str, int]:
     try:
         survey(pipeline, plan)
         result = pipeline.run()
@@ -120,7 +88,7 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
     except SystemExit as error:
         raise _refused(config) from error
     except Exception as error:  # the runner wraps whatever a worker raised
-        raise _translated(error) from error
+        raise _translated(error, source.lost) from error
     finally:
         shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it where the graph was never run
     if str(state) != "DONE":
@@ -129,10 +97,12 @@ def run_graph(config: RunConfig, plan: Plan) -> dict[str, int]:
     return {c.key.metric.name: int(c.result) for c in counters}
 
 
-def _pipeline(config: RunConfig, workers: int) -> beam.Pipeline:
+def _pipeline(config: RunConfig, plan: Plan, source: Workers) -> beam.Pipeline:
     """An empty graph; what Beam says of wrong options is told as a fault of the options."""
+    forked = forks(config, plan.files)
+    flags = beam_flags(config, worker_count(config, plan.files), forked)
     try:
-        return beam.Pipeline(options=PipelineOptions(beam_flags(config, workers)))
+        return beam.Pipeline(FnApiRunner(ForkedEnvironment.of(source)) if forked else None, PipelineOptions(flags))
     except SystemExit as error:
         raise _refused(config) from error
     except Exception as error:
@@ -151,13 +121,14 @@ def _refused(config: RunConfig) -> ConfigError:
     )
 
 
-def _translated(error: Exception) -> Exception:
-    """The error of ours that says what an error of the runner means."""
+def _translated(error: Exception, lost: Sequence[str]) -> Exception:
+    """The error of ours that says what an error of the runner means; ``lost`` tells of workers that died."""
     for cause in _causes(error):
         found = _OUTPUT.findall(f"{type(cause).__name__}: {cause}")
         if found:
             return OutputError(found[-1])
-    return EngineError(_short(error))
+    text = _short(error)
+    return EngineError(lost[-1] if lost and "Channel closed" in text else text)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

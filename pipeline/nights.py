@@ -15,6 +15,7 @@ from pipeline.options import RunConfig
 from pipeline.sources import Inputs, by_night, find_files, fingerprint
 from pipeline.tables import table_columns
 from pipeline.version import version
+from pipeline.workers import Workers, forks
 
 Watch = Callable[[int, int, str], AbstractContextManager[Any]]
 
@@ -66,17 +67,24 @@ class NightResult:
     supersedes: tuple[str, ...] = ()
 
 
-def run_nights(config: RunConfig, models: Sequence[Model], watch: Watch | None = None) -> list[NightResult]:
+def run_nights(
+    config: RunConfig,
+    models: Sequence[Model] | Callable[[], Sequence[Model]],
+    watch: Watch | None = None,
+    workers: Workers | None = None,
+) -> list[NightResult]:
     """Process all nights that the inputs hold, one after the other.
 
     Parameters
     ----------
     config : RunConfig
         The run.
-    models : sequence of Model
-        One for each task.
+    models : sequence of Model or callable
+        One for each task; a callable is called when the inputs are found, and worker processes start meanwhile.
     watch : callable or None
         ``watch(files, bytes, heartbeat_folder) -> context manager``: shows progress while a night runs.
+    workers : Workers or None
+        Where worker processes come from; None makes a source for these nights.
 
     Returns
     -------
@@ -88,12 +96,23 @@ def run_nights(config: RunConfig, models: Sequence[Model], watch: Watch | None =
     InputError, CatalogError, OutputError, EngineError, SumsError
         What stops a run; nights that were committed stay.
     """
-    nights = by_night(find_files(config.inputs), config.night)
-    return [run_night(config, models, night, fingerprint(part), watch) for night, part in nights.items()]
+    with nullcontext(workers) if workers else Workers() as source:
+        nights = by_night(find_files(config.inputs), config.night)
+        if any(forks(config, part.files) for part in nights.values()):
+            source.start()
+        found = models() if callable(models) else models
+        for model in found:
+            source.preload(model.path, device=model.device, dtype=config.dtype, threads=config.threads)
+        return [run_night(config, found, night, fingerprint(part), watch, source) for night, part in nights.items()]
 
 
 def run_night(
-    config: RunConfig, models: Sequence[Model], night: str, inputs: Inputs, watch: Watch | None = None
+    config: RunConfig,
+    models: Sequence[Model],
+    night: str,
+    inputs: Inputs,
+    watch: Watch | None = None,
+    workers: Workers | None = None,
 ) -> NightResult:
     """Process one night and commit it.
 
@@ -108,6 +127,8 @@ def run_night(
     inputs : Inputs
         Its files, with digests.
     watch : callable or None
+        As in ``run_nights``.
+    workers : Workers or None
         As in ``run_nights``.
 
     Returns
@@ -157,7 +178,7 @@ def run_night(
             "device": sorted({model.device for model in models}),
             "inputs": sorted(config.inputs),
         }
-        manifest = _execute(config, models, make_run_id(night, parts, versions), fields, work.inputs, watch)
+        manifest = _execute(config, models, make_run_id(night, parts, versions), fields, work.inputs, watch, workers)
     tables: Counter[str] = Counter()
     for entry in manifest["files"]:
         if entry["kind"] in ("primary", "unplaced"):
@@ -182,6 +203,7 @@ def _execute(
     fields: dict[str, Any],
     inputs: Inputs,
     watch: Watch | None,
+    workers: Workers | None,
 ) -> dict[str, Any]:
     from pipeline.accounting import check, from_counters
     from pipeline.commit import commit, staged_files, staging_folder
@@ -208,7 +230,7 @@ def _execute(
         heartbeat=heartbeat,
     )
     with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
-        counters = run_graph(config, plan)
+        counters = run_graph(config, plan, workers)
     staged = staged_files(config.output, run_id)
     accounts = from_counters(counters)
     accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))

@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
         config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
     except ConfigError as error:
         return fail(error.faults, EXIT_USAGE)
-    work = partial(_guarded, options, config, lambda models, watch: _nights(config, models, watch))
+    work = partial(_guarded, options, config, partial(_nights, config))
     return guarded(config.output, config.night, work, EXIT_OUTPUT)
 
 
@@ -68,20 +68,21 @@ def _replay(options: Namespace) -> int:
         show(options, {"replayed": 0}, f"{options.catalog}: nothing was refused")
         return EXIT_OK
 
-    def work(night: str, models: Sequence[Any], watch: Any) -> list[Any]:
+    def work(night: str, load: Callable[[], Sequence[Any]], watch: Any) -> list[Any]:
+        models = load()
         check_models(options.catalog, night, models)
         return [run_night(configs[night], models, night, nights[night], watch)]
 
     return max(_guarded(options, configs[night], partial(work, night)) for night in nights)
 
 
-def _nights(config: Any, models: Sequence[Any], watch: Any) -> list[Any]:
+def _nights(config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[Any]:
     from pipeline.nights import run_nights
 
-    return run_nights(config, models, watch)
+    return run_nights(config, load, watch)
 
 
-def _guarded(options: Namespace, config: Any, work: Callable[[Sequence[Any], Any], list[Any]]) -> int:
+def _guarded(options: Namespace, config: Any, work: Callable[[Callable[[], Sequence[Any]], Any], list[Any]]) -> int:
     """Load what is needed, run, and turn what stops a run into a sentence and an exit code."""
     from pipeline.quiet import quiet_children, quiet_libraries, voice
     from pipeline.store import Store
@@ -90,15 +91,15 @@ def _guarded(options: Namespace, config: Any, work: Callable[[Sequence[Any], Any
     log = Path(store.root) / ".logs" / "nightcat.log" if store.local else None
     mode = "json" if options.json else "quiet" if options.quiet else "live" if sys.stderr.isatty() else "plain"
     with quiet_libraries(log):
-        from pipeline.engine import EngineError
         from pipeline.models import ModelError, resolve_models
         from pipeline.nights import SumsError
         from pipeline.progress import Progress
+        from pipeline.workers import EngineError
 
+        load = partial(resolve_models, config.tasks, config.bundles, config.device, config.dtype, config.threads)
         try:
-            models = resolve_models(config.tasks, config.bundles, config.device, config.dtype, config.threads)
             with quiet_children(log) as screen, voice(screen if mode in ("live", "plain") else None):
-                results = work(models, lambda files, size, folder: Progress(mode, files, size, screen, folder))
+                results = work(load, lambda files, size, folder: Progress(mode, files, size, screen, folder))
         except ModelError as error:
             return fail(str(error), EXIT_USAGE)
         except SumsError as error:

@@ -8,10 +8,11 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from pipeline import engine
-from pipeline.engine import WORTH_SECONDS, EngineError, run_graph, worker_count
+from pipeline import engine, workers
+from pipeline.engine import run_graph
 from pipeline.options import ConfigError, RunConfig
 from pipeline.store import OutputError
+from pipeline.workers import WORTH_SECONDS, EngineError, worker_count
 from transforms.records import FileRef
 
 FULL = "cannot write '/x/y': No space left on device; what was committed before is intact"
@@ -54,7 +55,7 @@ The above exception was the direct cause of the following exception:
 
 pipeline.store.OutputError: {FULL} [while running 'Stage/[it]']
 """
-    error = engine._translated(RuntimeError(f"process bundle failed: {text}"))
+    error = engine._translated(RuntimeError(f"process bundle failed: {text}"), ())
     assert isinstance(error, OutputError)
     assert str(error) == FULL
 
@@ -99,13 +100,13 @@ def files(count: int, size: int, end: str = ".fits") -> list[FileRef]:
 
 
 def test_processes_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_processors", lambda: 6)
+    monkeypatch.setattr(workers, "_processors", lambda: 6)
     memory = {"SC_PHYS_PAGES": 40, "SC_PAGE_SIZE": 10**9}
-    monkeypatch.setattr(engine.os, "sysconf", memory.__getitem__)
+    monkeypatch.setattr(workers.os, "sysconf", memory.__getitem__)
     auto = RunConfig()
     assert auto.workers == "auto"
     assert worker_count(auto, []) == 1
-    assert worker_count(auto, files(300, 5_000)) == 1, "a small night is done before another process has started"
+    assert worker_count(auto, files(200, 5_000)) == 1, "a small night is done before another process has started"
     assert worker_count(auto, files(100_000, 5_000)) == 6
     assert worker_count(auto, files(1, int(2e6 * WORTH_SECONDS))) == 6, "one large file is read in parts"
     assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS))) == 1
