@@ -11,15 +11,16 @@ import atexit
 import shutil
 import time
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finetune.bundle import bundled, load_bundle
-from finetune.predict import make_predictor
+from finetune.predict import make_predictor, preload
 from pipeline.models import Model, resolve_models
 from pipeline.nights import run_nights
 from pipeline.options import RunConfig
@@ -33,9 +34,17 @@ from transforms.records import Item, Reject
 
 
 @cache
+def models(tasks: tuple[str, ...]) -> tuple[Model, ...]:
+    """The models that ship, loaded once for all routes of this process."""
+    found = resolve_models(tasks, {}, "cpu", "fp32", 1)
+    for model in found:
+        preload(model.path, device="cpu", dtype="fp32", threads=1)
+    return found
+
+
 def predictor(task: str) -> Any:
-    """The model of a task, loaded once for all routes."""
-    return resolve_models((task,), {}, "cpu", "fp32", 1)[0].loader()
+    """The model of a task."""
+    return models((task,))[0].loader()
 
 
 @cache
@@ -47,11 +56,6 @@ def trained(task: str) -> Any:
     return make_predictor(
         task_, bundle.models(task_), bundle.baseline(task_), calibration=info.calibration, rule=info.rule
     )
-
-
-def models(tasks: tuple[str, ...]) -> tuple[Model, ...]:
-    found = resolve_models(tasks, {}, "cpu", "fp32", 1)
-    return tuple(Model(m.task, m.path, m.digest, m.record, m.device, partial(predictor, m.task)) for m in found)
 
 
 def items(folder: Path, tasks: tuple[str, ...]) -> list[Item]:
@@ -140,11 +144,13 @@ ROUTES = {"ours": ours, "bare": bare, "script": script}
 
 
 def timed(route: str, folder: Path, tasks: tuple[str, ...], output: Path) -> tuple[float, float, int]:
-    """Wall seconds, CPU seconds of this process and its ended children, and rows of one route."""
-    import os
-
-    before, started = os.times(), time.perf_counter()
+    """Wall seconds, CPU seconds of this process and all its children, and rows of one route."""
+    before, started = _cpu(), time.perf_counter()
     count = ROUTES[route](folder, tasks, output)
-    after, wall = os.times(), time.perf_counter() - started
-    cpu = sum(getattr(after, n) - getattr(before, n) for n in ("user", "system", "children_user", "children_system"))
-    return wall, cpu, count
+    return time.perf_counter() - started, _cpu() - before, count
+
+
+def _cpu() -> float:
+    """CPU seconds until now, of children that live on, and theirs, too."""
+    me = psutil.Process()
+    return sum(sum(process.cpu_times()[:4]) for process in (me, *me.children()))
