@@ -13,6 +13,7 @@ TEST = [
     "pytest-xdist>=3.8",
     "hypothesis>=6.130",
     "photutils>=2.3",
+    "psutil>=7",
     "timm>=1.0.20",  # the network of finetune.lite0 is held against it
     *CATALOG_READERS,
 ]
@@ -59,7 +60,7 @@ setup(
         "readers": CATALOG_READERS,
         "test": TEST,
         "lint": LINT,
-        "dev": [*TEST, *LINT, "matplotlib>=3.10", "psutil>=7"],
+        "dev": [*TEST, *LINT, "matplotlib>=3.10"],
         "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
         "s3": ["s3fs>=2025.3"],
         "gcs": ["gcsfs>=2025.3"],
