@@ -9,6 +9,7 @@ so that its forks are sound. ``pipeline.workers`` is the other end.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import logging
@@ -31,6 +32,7 @@ MODULES = (
 
 def main() -> None:
     """Serve until the input ends."""
+    gc.disable()  # imports make a million objects that live on; the workers turn it on again
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what follows
     awake, alarm = os.pipe()
     for end in (awake, alarm):
@@ -88,6 +90,7 @@ def _obey(order: dict[str, Any], workers: dict[int, str], ends: tuple[int, ...])
         for pid in (pid for pid, name in workers.items() if name == order["worker"]):
             os.kill(pid, signal.SIGKILL)
         return
+    gc.freeze()  # the collector of a worker would write into every page that it shares
     pid = os.fork()
     if pid == 0:
         _work(order["environment"], ends)
@@ -105,6 +108,7 @@ def _load(model: str, options: dict[str, Any]) -> None:
 
 def _work(environment: dict[str, str], ends: tuple[int, ...]) -> NoReturn:
     """Be a worker of Beam, in the forked process, to its end."""
+    gc.enable()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends at once, without a traceback

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
+import weakref
 from typing import Any
 
 from apache_beam.portability.api import beam_fn_api_pb2
@@ -19,7 +20,7 @@ from google.protobuf import json_format, text_format
 from pipeline.workers import Workers
 
 URN = "nightcat:environment:forked:v1"
-_SOURCES: dict[str, Workers] = {}
+_SOURCES: weakref.WeakValueDictionary[str, Workers] = weakref.WeakValueDictionary()
 _NUMBERS = itertools.count()
 GRACE_SECONDS = 5.0  #: A worker that is told to end has nothing to do any more, or what it does is for nothing.
 
