@@ -1,7 +1,7 @@
 """An environment of Beam's local runner whose workers come from ``pipeline.workers``.
 
-``multi_processing``, as Beam has it, starts a new interpreter for each worker, and waits for ever for one that died
-before it answered; here a worker that dies ends the run with a sentence.
+``multi_processing``, as Beam has it, starts a new interpreter for each worker; here a worker that dies, before it has
+answered or after, ends the run with a sentence.
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from pipeline import engine, workers
+from pipeline import engine
 from pipeline.engine import run_graph
 from pipeline.options import ConfigError, RunConfig
 from pipeline.store import OutputError
-from pipeline.workers import WORTH_SECONDS, EngineError, worker_count
-from transforms.records import FileRef
+from pipeline.workers import EngineError
 
 FULL = "cannot write '/x/y': No space left on device; what was committed before is intact"
 PLAN: Any = SimpleNamespace(files=())
@@ -93,26 +92,3 @@ def test_no_folder_of_beam_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(EngineError):
         run_graph(RunConfig(), PLAN)
     assert list(tmp_path.iterdir()) == []
-
-
-def files(count: int, size: int, end: str = ".fits") -> list[FileRef]:
-    return [FileRef(url=f"/n/{i}{end}", source=f"{i}{end}", size=size, digest="0" * 64) for i in range(count)]
-
-
-def test_processes_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_processors", lambda: 6)
-    memory = {"SC_PHYS_PAGES": 40, "SC_PAGE_SIZE": 10**9}
-    monkeypatch.setattr(workers.os, "sysconf", memory.__getitem__)
-    auto = RunConfig()
-    assert auto.workers == "auto"
-    assert worker_count(auto, []) == 1
-    assert worker_count(auto, files(200, 5_000)) == 1, "a small night is done before another process has started"
-    assert worker_count(auto, files(100_000, 5_000)) == 6
-    assert worker_count(auto, files(1, int(2e6 * WORTH_SECONDS))) == 6, "one large file is read in parts"
-    assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS))) == 1
-    assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS), ".CSV.gz")) == 6, "many light curves"
-    memory["SC_PHYS_PAGES"] = 6
-    assert worker_count(auto, files(100_000, 5_000)) == 2, "memory for two"
-    memory["SC_PHYS_PAGES"] = 1
-    assert worker_count(auto, files(100_000, 5_000)) == 1
-    assert worker_count(RunConfig(workers=3), []) == 3

@@ -17,11 +17,13 @@ import apache_beam as beam
 import psutil
 import pytest
 
+import pipeline.workers
 from pipeline import engine
 from pipeline.engine import run_graph
 from pipeline.options import RunConfig
-from pipeline.workers import EngineError, Workers, forks
+from pipeline.workers import WORTH_SECONDS, EngineError, Workers, forks, worker_count
 from tests.toy_night import digests
+from transforms.records import FileRef
 from transforms.simulate.night import Size, write_night
 
 PLAN: Any = SimpleNamespace(files=())
@@ -43,6 +45,29 @@ def graph(monkeypatch: pytest.MonkeyPatch, step: Any) -> None:
         pipeline | beam.Create(range(8)) | beam.Reshuffle() | "Step" >> beam.Map(step)
 
     monkeypatch.setattr(engine, "survey", survey)
+
+
+def files(count: int, size: int, end: str = ".fits") -> list[FileRef]:
+    return [FileRef(url=f"/n/{i}{end}", source=f"{i}{end}", size=size, digest="0" * 64) for i in range(count)]
+
+
+def test_processes_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.workers, "_processors", lambda: 6)
+    memory = {"SC_PHYS_PAGES": 40, "SC_PAGE_SIZE": 10**9}
+    monkeypatch.setattr(pipeline.workers.os, "sysconf", memory.__getitem__)
+    auto = RunConfig()
+    assert auto.workers == "auto"
+    assert worker_count(auto, []) == 1
+    assert worker_count(auto, files(200, 5_000)) == 1, "a small night is done before another process has started"
+    assert worker_count(auto, files(100_000, 5_000)) == 6
+    assert worker_count(auto, files(1, int(2e6 * WORTH_SECONDS))) == 6, "one large file is read in parts"
+    assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS))) == 1
+    assert worker_count(auto, files(1, int(5e5 * WORTH_SECONDS), ".CSV.gz")) == 6, "many light curves"
+    memory["SC_PHYS_PAGES"] = 6
+    assert worker_count(auto, files(100_000, 5_000)) == 2, "memory for two"
+    memory["SC_PHYS_PAGES"] = 1
+    assert worker_count(auto, files(100_000, 5_000)) == 1
+    assert worker_count(RunConfig(workers=3), []) == 3
 
 
 def test_where_they_are_ours() -> None:
