@@ -166,6 +166,12 @@ def test_a_closed_folder_is_not_said_to_be_missing(spec: str, tmp_path: Path, mo
         find_files([str(tmp_path / spec)])
 
 
+@pytest.mark.parametrize("spec", ["{folder}/a**.fits", "memory://somewhere/a**.fits"])
+def test_a_pattern_that_is_none_is_told(spec: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\*\*\.fits' is no pattern: .*entire path component"):
+        find_files([spec.format(folder=tmp_path)])
+
+
 def test_lists_that_are_no_lists(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Is a directory"):
         find_files([f"@{tmp_path}"])
