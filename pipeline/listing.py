@@ -42,9 +42,9 @@ def walk(spec: str, skipped: Say) -> Iterator[FileRef | Reject]:
     Raises
     ------
     OSError
-        Where the input itself is not there or may not be read.
+        Where the input itself is not there, may not be read or is no pattern.
     InputError
-        Where the input itself is a catalog, or no pattern.
+        Where the input itself is a catalog.
     LocationError
         For a protocol that is not known or not installed.
     """
@@ -80,17 +80,13 @@ def refusal(source: str, url: str, error: BaseException) -> Reject:
     return Reject(source=source, stage="ingest", error=type(error).__name__, reason=reason, url=url)
 
 
-def _glob(fs: fsspec.AbstractFileSystem, path: str, spec: str) -> list[str]:
-    try:
-        return sorted(fs.glob(path))
-    except ValueError as error:  # such as a double star within a name
-        raise InputError(f"input {spec!r} is no pattern: {error}") from error
-
-
 def _local(fs: fsspec.AbstractFileSystem, path: str, spec: str, skipped: Say) -> Iterator[FileRef | Reject]:
     if _GLOB.search(path) and not os.path.lexists(path):
         root = _literal(path)
-        matches = _glob(fs, path, spec)
+        try:
+            matches = sorted(fs.glob(path))
+        except ValueError as error:  # no pattern, such as a double star within a name
+            raise OSError(errno.EINVAL, str(error), spec) from error
         if not matches:
             os.listdir(root or "/")  # raises where the folder is missing or closed
             raise FileNotFoundError(errno.ENOENT, "no file matches", spec)
@@ -148,7 +144,7 @@ def _remote(fs: fsspec.AbstractFileSystem, path: str, spec: str, skipped: Say) -
         root = path if fs.isdir(path) else path.rpartition("/")[0]
         matches = [path]
     elif _GLOB.search(path):
-        root, matches = _literal(path), _glob(fs, path, spec)
+        root, matches = _literal(path), sorted(fs.glob(path))
     else:
         matches = []
     if not matches:

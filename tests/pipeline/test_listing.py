@@ -168,8 +168,14 @@ def test_a_closed_folder_is_not_said_to_be_missing(spec: str, tmp_path: Path, mo
 
 @pytest.mark.parametrize("spec", ["{folder}/a**.fits", "memory://somewhere/a**.fits"])
 def test_a_pattern_that_is_none_is_told(spec: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\*\*\.fits' is no pattern: .*entire path component"):
-        find_files([spec.format(folder=tmp_path)])
+    pattern = spec.format(folder=tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read: .*a\*\*\.fits': .*entire path component"):
+        find_files([pattern])
+    lines = tmp_path / "files.txt"
+    lines.write_text(f"{pattern}\n", encoding="utf-8")
+    (reject,) = find_files([f"@{lines}"]).rejects
+    assert reject.url == pattern
+    assert "entire path component" in reject.reason
 
 
 def test_lists_that_are_no_lists(tmp_path: Path) -> None:
