@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.catalog import MARGIN, REJECTS, StagedFile, conform, data_path, decode, encode, staged_file
+from pipeline.assemble import assemble
+from pipeline.catalog import MARGIN, REJECTS, StagedFile, conform, data_path
 from pipeline.footers import columns_of
 from pipeline.hats import merge_columns
 from pipeline.ledger import Ledger
@@ -20,6 +23,7 @@ from pipeline.store import Store
 from transforms.columns import Column
 
 _Key = tuple[str, str, int]
+_IDENTITY = ["source", "hdu", "row", "stage", "error", "task"]  #: Columns that tell one reject from another.
 
 
 @dataclass(slots=True)
@@ -71,12 +75,15 @@ def carry(
             parts.setdefault((file.table, file.kind, file.pixel), []).append((one.run_id, file))
     out = {(file.table, file.kind, file.pixel): file for file in staged}
     for key in sorted(parts):
-        path = data_path(*key[:2], order, key[2], run_id)
-        fresh = decode(staging.read(path)) if key in out else None
-        tables = [_kept(decode(catalog.read(file.path)), key, keep[run], fresh) for run, file in parts[key]]
-        tables = [table for table in tables if table.num_rows]
-        if tables:
-            out[key] = _write(staging, path, key, tables if fresh is None else [*tables, fresh])
+        with ExitStack() as stack:
+            fresh = _open(staging, out[key].path, stack) if key in out else None
+            said = _said(fresh) if fresh is not None and key[0] == REJECTS else set()
+            old_files = [(_open(catalog, file.path, stack), _Choice(key, keep[run], said)) for run, file in parts[key]]
+            files: list[_File] = [(data, choice) for data, choice in old_files if choice.of_any(data)]
+            if files:
+                if fresh is not None:
+                    files.append((fresh, None))
+                out[key] = _merge(staging, data_path(*key[:2], order, key[2], run_id), key, files)
     return sorted(out.values()), kept
 
 
@@ -98,34 +105,69 @@ def _left(ledger: Ledger, old: Sequence[Run], again: Again) -> tuple[list[dict[s
     return kept, keep
 
 
-def _kept(table: pa.Table, key: _Key, keep: _Keep, fresh: pa.Table | None) -> pa.Table:
-    """Rows of one file of a superseded run that stay."""
-    name, kind, _ = key
-    if kind != REJECTS:
-        wanted = [source for source, tasks in keep.tables.items() if tasks is None or name in tasks]
-        return table.filter(pc.is_in(table["source"], pa.array(sorted(wanted), pa.string())))
-    said = {_identity(row) for row in fresh.to_pylist()} if fresh is not None else set()
-    mask = []
-    for row in table.to_pylist():
-        tasks = keep.tables.get(row["source"])
-        # what was refused before any task saw it, the new run refuses again, if its tasks read such files at all
-        mine = tasks is None or row.get("task") in tasks or (not row.get("task") and _identity(row) not in said)
-        mask.append(row["source"] in keep.rejects and mine)
-    return table.filter(pa.array(mask, pa.bool_()))
+def _open(store: Store, path: str, stack: ExitStack) -> pq.ParquetFile:
+    return pq.ParquetFile(stack.enter_context(store.open(path)))
+
+
+def _said(fresh: pq.ParquetFile) -> set[tuple[Any, ...]]:
+    """What the new run refuses."""
+    groups = range(fresh.num_row_groups)
+    return {_identity(row) for group in groups for row in fresh.read_row_group(group, columns=_IDENTITY).to_pylist()}
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in ("source", "hdu", "row", "stage", "error", "task"))
+    return tuple(row.get(name) for name in _IDENTITY)
 
 
-def _write(staging: Store, path: str, key: _Key, tables: Sequence[pa.Table]) -> StagedFile:
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which rows of one file of a superseded run stay."""
+
+    key: _Key
+    keep: _Keep
+    said: set[tuple[Any, ...]]
+
+    def of(self, table: pa.Table) -> pa.Table:
+        if self.key[0] != REJECTS:
+            tables = self.keep.tables.items()
+            wanted = [source for source, tasks in tables if tasks is None or self.key[0] in tasks]
+            return table.filter(pc.is_in(table["source"], pa.array(sorted(wanted), pa.string())))
+        return table.filter(pa.array([self._stays(row) for row in table.to_pylist()], pa.bool_()))
+
+    def _stays(self, row: Mapping[str, Any]) -> bool:
+        tasks = self.keep.tables.get(row["source"])
+        # what was refused before any task saw it, the new run refuses again, if its tasks read such files at all
+        mine = tasks is None or row.get("task") in tasks or (not row.get("task") and _identity(row) not in self.said)
+        return row["source"] in self.keep.rejects and mine
+
+    def of_any(self, data: pq.ParquetFile) -> bool:
+        columns = _IDENTITY if self.key[0] == REJECTS else ["source"]
+        groups = (data.read_row_group(group, columns=columns) for group in range(data.num_row_groups))
+        return any(self.of(table).num_rows for table in groups)
+
+
+_File = tuple[pq.ParquetFile, _Choice | None]  #: Rows, and which of them stay; None for all.
+
+
+def _merge(staging: Store, path: str, key: _Key, files: Sequence[_File]) -> StagedFile:
     columns: tuple[Column, ...] = ()
-    for table in tables:
-        columns = merge_columns(key[0], columns, columns_of(table.schema))
-    merged = pa.concat_tables([conform(table, columns, key[0]) for table in tables])
-    data = encode(merged, columns, key[0])
-    staging.write(path, data, durable=False)
-    return staged_file(data, path, *key, merged.num_rows)
+    for data, _ in files:
+        columns = merge_columns(key[0], columns, columns_of(data.schema_arrow))
+    parts = [
+        partial(_group, data, group, choice, columns, key[0])
+        for data, choice in files
+        for group in range(data.num_row_groups)
+    ]
+    merged = assemble(staging, path, key, parts, columns)
+    assert merged is not None  # a file without rows is not among them
+    return merged
+
+
+def _group(
+    data: pq.ParquetFile, group: int, choice: _Choice | None, columns: tuple[Column, ...], name: str
+) -> pa.Table:
+    table = data.read_row_group(group)
+    return conform(table if choice is None else choice.of(table), columns, name)
 
 
 def examine(
@@ -152,8 +194,10 @@ def examine(
     for file in staged:
         if file.kind == MARGIN:
             continue
-        data = pq.ParquetFile(pa.BufferReader(staging.read(file.path)))
-        columns[file.table] = merge_columns(file.table, columns.get(file.table, ()), columns_of(data.schema_arrow))
-        for pair in data.read(columns=["source"])["source"].value_counts().to_pylist():
-            counts.setdefault(pair["values"], [0, 0])[int(file.kind == REJECTS)] += pair["counts"]
+        with staging.open(file.path) as stream:
+            data = pq.ParquetFile(stream)
+            columns[file.table] = merge_columns(file.table, columns.get(file.table, ()), columns_of(data.schema_arrow))
+            for batch in data.iter_batches(columns=["source"]):
+                for pair in batch["source"].value_counts().to_pylist():
+                    counts.setdefault(pair["values"], [0, 0])[int(file.kind == REJECTS)] += pair["counts"]
     return {source: (rows, rejects) for source, (rows, rejects) in counts.items()}, columns

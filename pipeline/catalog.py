@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +28,7 @@ from transforms.columns import FLOAT32, FLOAT64, STRING, Column
 PRIMARY, MARGIN, UNPLACED, REJECTS = "primary", "margin", "unplaced", "rejects"
 RUNS, STAGING = "_runs", ".staging"
 MARGIN_ARCSEC = 10
+ROW_GROUP = 16_384  #: Rows of each row group of a file but its last.
 SORT_KEYS = ("_healpix_29", "object_id", "source", "hdu", "row")
 INPUTS = "inputs"
 _SORT = {
@@ -196,22 +196,58 @@ def encode(table: pa.Table, columns: tuple[Column, ...], name: str) -> bytes:
     Returns
     -------
     bytes
-        A Parquet file of one row group, zstd, with statistics.
+        A Parquet file.
     """
-    table = sort_rows(table, name)
-    widths = string_widths(table, columns)
-    schema = arrow_schema(name, columns, widths)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
+    with open_writer(sink, columns, name, string_widths(table, columns)) as writer:
+        writer.write_table(sort_rows(table, name).cast(writer.schema), row_group_size=ROW_GROUP)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def open_writer(sink: Any, columns: tuple[Column, ...], name: str, widths: tuple[int, ...]) -> pq.ParquetWriter:
+    """Begin a catalog file: zstd, with statistics and the table's footer.
+
+    Parameters
+    ----------
+    sink : file object
+        Where the bytes go.
+    columns : tuple of Column
+        Of the table.
+    name : str
+        Of the table.
+    widths : tuple of int
+        Bytes of each string column, from ``string_widths``.
+
+    Returns
+    -------
+    pyarrow.parquet.ParquetWriter
+        Takes sorted rows, cast to its schema, in row groups of ``ROW_GROUP``.
+    """
+    writer = pq.ParquetWriter(
         sink,
-        schema,
+        arrow_schema(name, columns, widths),
         version="2.6",
         compression="zstd",
         use_dictionary=[column.name for column in columns if column.type == STRING],
-    ) as writer:
-        writer.add_key_value_metadata(votable_keys(name, columns, widths))
-        writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
-    return sink.getvalue().to_pybytes()
+    )
+    writer.add_key_value_metadata(votable_keys(name, columns, widths))
+    return writer
+
+
+def sort_keys(name: str) -> list[tuple[str, str]]:
+    """What the rows of a table are sorted by.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+
+    Returns
+    -------
+    list of tuple of str
+        As Arrow wants it.
+    """
+    return [(key, "ascending") for key in _SORT.get(name, SORT_KEYS)]
 
 
 def sort_rows(table: pa.Table, name: str) -> pa.Table:
@@ -229,7 +265,7 @@ def sort_rows(table: pa.Table, name: str) -> pa.Table:
     pyarrow.Table
         Sorted; nulls last.
     """
-    return table.sort_by([(key, "ascending") for key in _SORT.get(name, SORT_KEYS)])
+    return table.sort_by(sort_keys(name))
 
 
 def string_widths(table: pa.Table, columns: tuple[Column, ...]) -> tuple[int, ...]:
@@ -296,24 +332,3 @@ def conform(table: pa.Table, columns: tuple[Column, ...], name: str) -> pa.Table
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def staged_file(data: bytes, path: str, table: str, kind: str, pixel: int, rows: int) -> StagedFile:
-    """Say what a file is.
-
-    Parameters
-    ----------
-    data : bytes
-        Its content.
-    path, table, kind : str
-        As in ``StagedFile``.
-    pixel, rows : int
-        As in ``StagedFile``.
-
-    Returns
-    -------
-    StagedFile
-        With size and digest.
-    """
-    digest = hashlib.sha256(data).hexdigest()
-    return StagedFile(path=path, table=table, kind=kind, pixel=pixel, rows=rows, size=len(data), sha256=digest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,7 +18,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline.catalog import REJECTS, StagedFile, data_path, encode, staged_file, to_table
+from pipeline.assemble import assemble
+from pipeline.catalog import REJECTS, StagedFile, data_path, to_table
 from pipeline.footers import arrow_schema
 from pipeline.sky import place
 from pipeline.store import Store
@@ -184,17 +185,17 @@ class WriteFn(beam.DoFn):
         StagedFile
             What was written; nothing for an empty group, which some runners make.
         """
-        (table, kind, pixel), parts = group
-        columns = self.tables.get(table) or _columns(table)
-        schema = arrow_schema(table, columns)
-        store = Store(self.staging)
-        rows = pa.Table.from_batches([unpack(store.read(*part), schema) for part in parts], schema=schema)
-        if not rows.num_rows:
-            return
-        path = data_path(table, kind, self.order, pixel, self.run_id)
-        data = encode(rows, columns, table)
-        store.write(path, data, durable=False)  # the commit brings all of them onto the disk
-        yield staged_file(data, path, table, kind, pixel, rows.num_rows)
+        key, parts = group
+        columns = self.tables.get(key[0]) or _columns(key[0])
+        store, schema = Store(self.staging), arrow_schema(key[0], columns)
+        path = data_path(*key[:2], self.order, key[2], self.run_id)
+        staged = assemble(store, path, key, [partial(_read, store, part, schema) for part in parts], columns)
+        if staged is not None:
+            yield staged
+
+
+def _read(store: Store, part: Part, schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches([unpack(store.read(*part), schema)])
 
 
 @dataclass

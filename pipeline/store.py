@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import IO
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -24,7 +26,7 @@ class OutputError(OSError):
 def _guard(action: str, path: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, OutputError):
         raise
     except OSError as error:
         why = error.strerror or str(error) or type(error).__name__
@@ -100,6 +102,28 @@ class Store:
         with _guard("read", self.path(name)):
             return bytes(self.fs.cat_file(self.path(name), start, end))
 
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file to read parts of it.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Yields
+        ------
+        file object
+            Its bytes.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where it is not there.
+        """
+        with _guard("read", self.path(name)), self.fs.open(self.path(name), "rb") as stream:
+            yield stream
+
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a whole file: readers see the old one or the new one, never a part.
 
@@ -117,22 +141,55 @@ class Store:
         OutputError
             No space, no permission.
         """
+        if self.local:
+            with self.create(name, durable=durable) as stream:
+                stream.write(data)
+            return
         path = self.path(name)
         with _guard("write", path):
-            folder, _, leaf = path.rpartition("/")
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.fs.pipe_file(path, data)
+
+    @contextmanager
+    def create(self, name: str, *, durable: bool = True) -> Iterator[IO[bytes]]:
+        """Write a file bit by bit; it is there, whole, when the block ends without an error.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+        durable : bool
+            As in ``write``.
+
+        Yields
+        ------
+        file object
+            Takes bytes; a file elsewhere is made on the local disk first.
+
+        Raises
+        ------
+        OutputError
+            No space, no permission.
+        """
+        path = self.path(name)
+        folder, _, leaf = path.rpartition("/")
+        with _guard("write", path):
             self.fs.makedirs(folder, exist_ok=True)
             if not self.local:
-                self.fs.pipe_file(path, data)
+                with tempfile.NamedTemporaryFile() as stream:
+                    yield stream
+                    stream.flush()
+                    self.fs.put_file(stream.name, path)
                 return
             temporary = f"{folder}/.{leaf}.{os.getpid()}.tmp"
             try:
                 with open(temporary, "wb") as stream:
-                    stream.write(data)
+                    yield stream
                     stream.flush()
                     if durable:
                         os.fsync(stream.fileno())
                 os.replace(temporary, path)
-            except OSError:
+            except BaseException:
                 with suppress(OSError):
                     os.remove(temporary)
                 raise

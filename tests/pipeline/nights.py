@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.catalog import REJECTS, data_path, encode, staged_file, to_table
+from pipeline.catalog import REJECTS, StagedFile, data_path, encode, to_table
 from pipeline.commit import commit, recover, staging_folder
 from pipeline.ledger import Ledger
 from pipeline.manifest import make_run_id
@@ -59,6 +60,11 @@ def rows(source: str, n: int = 5, *, night: str = "2026-11-24", ra: float | None
         }
         for i in range(n)
     ]
+
+
+def staged_file(data: bytes, path: str, table: str, kind: str, pixel: int, rows: int) -> StagedFile:
+    digest = hashlib.sha256(data).hexdigest()
+    return StagedFile(path=path, table=table, kind=kind, pixel=pixel, rows=rows, size=len(data), sha256=digest)
 
 
 def stage(

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline import assemble, catalog
 from pipeline import commit as room
-from pipeline.catalog import StagedFile
+from pipeline.catalog import StagedFile, decode
 from pipeline.commit import CatalogBusy, check_catalog, lock, recover, staging_folder
 from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
@@ -22,7 +28,7 @@ from transforms.columns import FLOAT32, INT64, Column
 
 A, B, C = file("a"), file("b"), file("c")
 SECOND = "2026-11-25"
-CHANGES = ("write", "move", "remove", "remove_tree")
+CHANGES = ("create", "move", "remove", "remove_tree")  #: ``write`` goes through ``create``.
 
 
 class Killed(BaseException):
@@ -36,17 +42,27 @@ def die_at(monkeypatch: pytest.MonkeyPatch, n: int, *, after: bool) -> None:
     def wrap(name: str) -> None:
         real = getattr(Store, name)
 
-        def step(self: Store, *args: object, **named: bool) -> None:
+        def dies() -> bool:
             left[0] -= 1
-            if left[0] < 0:
+            if left[0] < 0 or (left[0] == 0 and not after):
                 raise Killed
-            if left[0] == 0 and not after:
-                raise Killed
+            return left[0] == 0
+
+        def step(self: Store, *args: object, **named: bool) -> None:
+            last = dies()
             real(self, *args, **named)
-            if left[0] == 0:
+            if last:
                 raise Killed
 
-        monkeypatch.setattr(Store, name, step)
+        @contextmanager
+        def create(self: Store, *args: object, **named: bool) -> Iterator[IO[bytes]]:
+            last = dies()
+            with real(self, *args, **named) as stream:
+                yield stream
+            if last:
+                raise Killed
+
+        monkeypatch.setattr(Store, name, create if name == "create" else step)
 
     for name in CHANGES:
         wrap(name)
@@ -89,9 +105,9 @@ def count_changes(root: str, monkeypatch: pytest.MonkeyPatch) -> int:
         for name in CHANGES:
             real = getattr(Store, name)
 
-            def step(self: Store, *args: object, real=real, **named: bool) -> None:
+            def step(self: Store, *args: object, real=real, **named: bool) -> object:
                 seen[0] += 1
-                real(self, *args, **named)
+                return real(self, *args, **named)
 
             patch.setattr(Store, name, step)
         redo(root)
@@ -147,6 +163,21 @@ def test_a_process_that_is_killed_for_real(tmp_path, past, undisturbed, n) -> No
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
     redo(root)
     assert contents(root) == undisturbed
+
+
+def test_rows_are_carried_group_by_group(tmp_path, monkeypatch, undisturbed) -> None:
+    monkeypatch.setattr(assemble, "ROW_GROUP", 2)
+    monkeypatch.setattr(catalog, "ROW_GROUP", 2)
+    root = str(tmp_path)
+    history(root)
+    redo(root)
+    assert verify(root) == []
+    found = {path: data for path, data in contents(root).items() if path.endswith(".parquet")}
+    assert {path for path in undisturbed if path.endswith(".parquet")} == found.keys()
+    for path, data in found.items():
+        assert decode(data).equals(decode(undisturbed[path])), path
+    groups = [pq.ParquetFile(io.BytesIO(data)).num_row_groups for path, data in found.items() if "Npix" in path]
+    assert max(groups) > 1
 
 
 def test_staging_of_a_run_that_never_committed_goes(tmp_path, past) -> None:

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.catalog import REJECTS, UNPLACED, data_path, decode, encode, staged_file, to_table
+from pipeline.catalog import REJECTS, UNPLACED, data_path, decode, encode, to_table
 from pipeline.commit import commit, recover, staging_folder
 from pipeline.ledger import Ledger
 from pipeline.manifest import make_run_id
 from pipeline.sources import DUPLICATE, Inputs, duplicate
 from pipeline.store import Store
 from pipeline.verify import verify
-from tests.pipeline.nights import COLUMNS, rows
+from tests.pipeline.nights import COLUMNS, rows, staged_file
 from transforms.columns import REJECTS as REJECT_COLUMNS
 from transforms.records import FileRef, Reject
 
