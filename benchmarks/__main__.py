@@ -230,7 +230,7 @@ def main() -> None:
                 lines = start_up(folder, options.rounds)
             else:
                 lines = large(folder, options.side, options.spectra)
-            add(kept, part, lines, options.rounds)
+            add(kept, part, lines, options.rounds if part in ("throughput", "start") else 1)
             options.results.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     write_page(kept)
 
@@ -241,7 +241,10 @@ def add(kept: dict[str, dict[str, object]], part: str, lines: list[str], rounds:
     load = f"load average {os.getloadavg()[0]:.1f} at the end"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one torch thread"
     old = kept.get(part, {}).get("rows", {})
-    rows = {_key(line, lines[0]): {"row": line, "how": f"`{command}`, {rounds} rounds, {load}"} for line in lines[2:]}
+    rows = {
+        _key(line, lines[0]): {"row": line, "how": f"`{command}`, {rounds} round{'s' * (rounds > 1)}, {load}"}
+        for line in lines[2:]
+    }
     same = old if kept.get(part, {}).get("head") == lines[:2] else {}
     kept[part] = {"head": lines[:2], "rows": {**same, **rows}, "machine": machine}  # type: ignore[dict-item]
 

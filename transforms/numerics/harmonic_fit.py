@@ -11,7 +11,7 @@ from transforms.numerics.periodogram import Merged
 #: Prior width of each harmonic's amplitude over the scatter of the data. Steep enough that twice the true period, which
 #: needs the even harmonics, is not preferred for nothing; loose enough for the saw tooth of an RRab.
 PRIOR = (1.4, 0.7, 0.5, 0.35)
-_CHUNK = 4_000_000  # numbers in the largest temporary array
+_CHUNK = 250_000  # numbers in the largest temporary array: what a cache holds
 
 
 @dataclass(frozen=True, slots=True)
