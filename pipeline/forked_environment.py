@@ -1,7 +1,8 @@
 """An environment of Beam's local runner whose workers come from ``pipeline.workers``.
 
 ``multi_processing``, as Beam has it, starts a new interpreter for each worker; here a worker that dies, before it has
-answered or after, ends the run with a sentence.
+answered or after, ends the run with a sentence. Beam waits for the bundles of a stage in their order, so it would hear
+of one that failed only when those before it have ended: here a failure answers for all workers.
 """
 
 from __future__ import annotations
@@ -107,6 +108,9 @@ class ForkedWorkerHandler(GrpcWorkerHandler):  # type: ignore[misc]
         super().__init__(state, provision_info, grpc_server)
         self._workers = _SOURCES[name.decode()]
         self._gone, self._stopped, self._killed = threading.Event(), threading.Event(), False
+        self._failed = threading.Event()
+        self._send = self.control_conn.push
+        self.control_conn.push = self._push
 
     def start_worker(self) -> None:
         """Have it forked."""
@@ -116,11 +120,13 @@ class ForkedWorkerHandler(GrpcWorkerHandler):  # type: ignore[misc]
             "PIPELINE_OPTIONS": options,
             "WORKER_ID": self.worker_id,
         }
+        self._workers.handlers.add(self)
         self._workers.fork(self.worker_id, environment, self._ended)
 
     def stop_worker(self) -> None:
         """Wait for its end; it was told to end by the control channel, and one that still works on is killed."""
         self._stopped.set()
+        self._workers.handlers.discard(self)
         if not self._gone.wait(GRACE_SECONDS):
             self._killed = True
             self._workers.kill(self.worker_id)
@@ -131,11 +137,31 @@ class ForkedWorkerHandler(GrpcWorkerHandler):  # type: ignore[misc]
             said = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
             want = ", often for want of memory: fewer --workers need less" if status == -signal.SIGKILL else ""
             self._workers.lost.append(f"a worker process has ended by itself: {said}{want}")
-            threading.Thread(target=self._answer, args=(self._workers.lost[-1],), daemon=True).start()
+            self._fail(self._workers.lost[-1])
         self._gone.set()
 
+    def _push(self, request: Any) -> Any:
+        """Send a request; the others hear of it if it is a bundle that fails."""
+        future = self._send(request)
+        if future is not None and request.WhichOneof("request") == "process_bundle":
+            told = future.set
+
+            def tell(response: beam_fn_api_pb2.InstructionResponse) -> None:
+                told(response)
+                if response.error:
+                    for handler in list(self._workers.handlers):
+                        handler._fail(response.error)
+
+            future.set = tell
+        return future
+
+    def _fail(self, error: str) -> None:
+        if not self._failed.is_set():
+            self._failed.set()
+            threading.Thread(target=self._answer, args=(error,), daemon=True).start()
+
     def _answer(self, error: str) -> None:
-        """Answer for a worker that is gone, whatever it is asked, until the runner gives up."""
+        """Answer for a worker that is gone, or whose work is for nothing, until the runner gives up."""
         while not self._stopped.wait(0.2):
             for number, future in list(self.control_conn._futures_by_id.items()):
                 if not future.is_done():

@@ -92,10 +92,13 @@ class Workers:
     ----------
     lost : list of str
         A sentence for each worker that has ended by itself.
+    handlers : set
+        What the runner knows of each worker that runs.
     """
 
     def __init__(self) -> None:
         self.lost: list[str] = []
+        self.handlers: set[Any] = set()
         self._server: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._ended: dict[str, Callable[[int], None]] = {}

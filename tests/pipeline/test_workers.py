@@ -41,8 +41,8 @@ def workers() -> Iterator[Workers]:
 def graph(monkeypatch: pytest.MonkeyPatch, step: Any) -> None:
     """A graph of one step, a closure: it travels to processes that lack this module.
 
-    Element 0 is the first of the first of two bundles: with ``Create``'s own shuffle too, the order would be chance,
-    and Beam sees what became of a bundle only when those before it have ended.
+    Element 0 is the first of the first of two bundles, and 1 the first of the second: with ``Create``'s own shuffle
+    too, the order would be chance.
     """
 
     def survey(pipeline: beam.Pipeline, plan: Any) -> None:
@@ -158,17 +158,25 @@ def test_the_death_of_the_source_ends_the_run(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_a_worker_that_works_on_does_not_hold_the_end_up(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+@DYING
+@pytest.mark.parametrize("bundle", [0, 1])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_worker_that_works_on_does_not_hold_the_end_up(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, bundle: int, dies: bool
+) -> None:
     def fail(element: int) -> None:
+        import os
         import time
 
-        if element == 0:
-            raise ValueError("the first of eight")
+        if element == bundle and dies:
+            os._exit(3)
+        if element == bundle:
+            raise ValueError("the first of four")
         time.sleep(600)
 
     graph(monkeypatch, fail)
     started = time.monotonic()
-    with pytest.raises(EngineError, match="the first of eight"):
+    with pytest.raises(EngineError, match="exit code 3" if dies else "the first of four"):
         run_graph(TWO, PLAN, workers)
     assert time.monotonic() - started < 60
 
