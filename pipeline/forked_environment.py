@@ -109,8 +109,8 @@ class ForkedWorkerHandler(GrpcWorkerHandler):  # type: ignore[misc]
         self._workers = _SOURCES[name.decode()]
         self._gone, self._stopped, self._killed = threading.Event(), threading.Event(), False
         self._failed = threading.Event()
-        self._send = self.control_conn.push
-        self.control_conn.push = self._push
+        connection: Any = self.control_conn
+        self._send, connection.push = connection.push, self._push
 
     def start_worker(self) -> None:
         """Have it forked."""
