@@ -9,6 +9,7 @@ HERE = Path(__file__).resolve().parent
 CATALOG_READERS = ["lsdb>=0.11", "hats>=0.11", "duckdb>=1.4", "pandas>=2.3", "polars>=1.30"]
 TEST = [
     "pytest>=8.4",
+    "peft>=0.16",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
     "hypothesis>=6.130",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from transformers import TrainingArguments
 
+from finetune.methods import depth_factors
 from finetune.network import resolve_device
 from finetune.training_options import TrainingOptions
 
@@ -90,7 +91,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     ]
 
 
-def parameter_groups(model: nn.Module, options: TrainingOptions) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, options: TrainingOptions, head: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Group the parameters by learning rate and decay.
 
     Parameters
@@ -98,21 +99,28 @@ def parameter_groups(model: nn.Module, options: TrainingOptions) -> list[dict[st
     model : Module
         With frozen parameters marked.
     options : TrainingOptions
-        Gives ``lr_factors`` and ``weight_decay``.
+        Gives ``lr_factors``, ``lr_decay`` and ``weight_decay``; where a name matches both, the factors multiply.
+    head : sequence of str
+        Regular expressions on the names of the head's parameters, for ``lr_decay``.
 
     Returns
     -------
     list of dict
         For the optimiser, in a fixed order.
     """
+    depths = depth_factors(model, options.lr_decay, head) if options.lr_decay != 1 else {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        factor = next((f for pattern, f in options.lr_factors.items() if re.search(pattern, name)), 1.0)
+        factor = _first(options.lr_factors, name) * _first(depths, name)
         decay = options.weight_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault((factor, decay), []).append(parameter)
     return [
         {"params": parameters, "lr": options.learning_rate * factor, "weight_decay": decay}
         for (factor, decay), parameters in sorted(groups.items(), key=lambda pair: pair[0])
     ]
+
+
+def _first(factors: Mapping[str, float], name: str) -> float:
+    return next((factor for pattern, factor in factors.items() if re.search(pattern, name)), 1.0)

@@ -140,6 +140,9 @@ class Task:
     metrics : callable
         ``metrics(rows, labels, prefix) -> dict of str to float``: figures of merit, prefix ``""``, ``"baseline_"`` or
         ``"best_"`` selects the columns that are judged.
+    merit : tuple of str
+        Names among ``metrics`` by which two models are compared, the first of them first; a minus sign in front says
+        that lower is better.
     simulate : callable
         ``simulate(n, seed) -> list of Example``: simulated examples with known truth, **raw** records (before the
         classical steps).
@@ -163,6 +166,7 @@ class Task:
     options : mapping
         Sections: ``"build"`` (keywords of ``build``), ``"training"`` (defaults of ``TrainingOptions``), ``"restore"``
         (keywords laid over ``build``'s when a bundle's weights will be filled in, such as ``pretrained=False``) and
+        ``"head"`` (regular expressions on the names of the parameters that are trained whatever the method) and
         ``"initialise"``: ``initialise(model, examples, prepared, baseline)``, called on the new model once the
         baseline is fitted, to set buffers such as means, or the base of a residual.
     reference : str
@@ -187,6 +191,7 @@ class Task:
     best_columns: tuple[Column, ...]
     metrics: Callable[[Sequence[Row], Sequence[Labels], str], dict[str, float]]
     simulate: Callable[[int, int], list[Example]]
+    merit: tuple[str, ...] = ()
     network: Callable[[Any], Any] | None = None
     augment: Callable[..., Any] | None = None
     adapt: Callable[[Sequence[Prepared], Any], dict[str, Any]] | None = None

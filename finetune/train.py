@@ -16,6 +16,7 @@ from transformers import set_seed
 
 from finetune.bundle import check_version, load_bundle
 from finetune.jsonfile import plain
+from finetune.methods import apply_method, finish_method, parse_method
 from finetune.network import Network, resolve_device, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
 from finetune.sampling import balance_weights
@@ -257,7 +258,12 @@ def _train_member(
     member: int,
 ) -> tuple[Any, list[dict[str, float]]]:
     seed = options.seed + member
+    head = task.options.get("head", ())
     model = start_model(task, build, *train, baseline, options, member)
+    try:
+        model = apply_method(model, parse_method(options.method), head)
+    except ValueError as error:
+        raise TrainingError(f"task {task.name}: {error}") from error
 
     def pairs(part: tuple[Sequence[Example], Sequence[Prepared]]) -> list[tuple[Prepared, Any]]:
         return [(prepared, task.encode(example.labels)) for example, prepared in zip(*part, strict=True)]
@@ -270,7 +276,7 @@ def _train_member(
         weights = balance_weights(train[0], options.balance)
         trainer = SurveyTrainer(task, model, pairs(train), pairs(validation), own, seed, folder, weights)
         history = trainer.fit()
-    model.requires_grad_(True)
+    model = finish_method(model)
     round_weights(model, options.storage)
     return model, history
 

@@ -85,7 +85,8 @@ class SurveyTrainer(Trainer):
     ) -> None:
         self.task, self.options, self.weights = task, options, weights
         self.validation, self.watch = list(validation), Watch.start(options.ema)
-        self.collator = Collator(task, accepted(model, sorted(train[0][0])), seed)
+        inner = getattr(model, "get_base_model", lambda: model)()  # peft takes any keyword and hands it on
+        self.collator = Collator(task, accepted(inner, sorted(train[0][0])), seed)
         self.frozen = freeze(model, options.freeze)
         self._sum, self._seen, self._judged = 0.0, 0, -1
         super().__init__(
@@ -166,7 +167,7 @@ class SurveyTrainer(Trainer):
             The same at each call.
         """
         if self.optimizer is None:
-            groups = parameter_groups(model or self.model, self.options)
+            groups = parameter_groups(model or self.model, self.options, self.task.options.get("head", ()))
             self.optimizer = torch.optim.AdamW(groups, lr=self.options.learning_rate)
         return self.optimizer
 

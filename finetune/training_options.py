@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from finetune.methods import parse_method
+
 if TYPE_CHECKING:
     from finetune.task import Task
 
 #: What ``Task.options`` may hold.
-SECTIONS = ("build", "training", "restore", "initialise")
+SECTIONS = ("build", "training", "restore", "initialise", "head")
 SCHEDULES = ("cosine", "linear", "constant_with_warmup")
 
 
@@ -42,8 +44,13 @@ class TrainingOptions:
         Examples of one forward pass.
     accumulation : int
         Forward passes of one optimiser step.
+    method : str
+        How much of the model is trained: ``"full"``, ``"head"``, ``"layers:K"`` (the last K blocks and the head),
+        ``"lora"``, ``"lora:RANK"`` or ``"ia3"`` (adapters, by ``peft``).
     learning_rate : float
         Peak rate of AdamW.
+    lr_decay : float
+        Factor of the rate from one block of the model to the one below it; 1 for the same rate everywhere.
     lr_factors : mapping of str to float
         Regular expression on parameter names to a factor of the rate; the first that matches counts. So upper layers,
         lower layers and head each have their own.
@@ -89,7 +96,9 @@ class TrainingOptions:
     steps: int = 1000
     batch_size: int = 32
     accumulation: int = 1
+    method: str = "full"
     learning_rate: float = 1e-3
+    lr_decay: float = 1.0
     lr_factors: Mapping[str, float] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
     weight_decay: float = 0.01
@@ -182,6 +191,7 @@ def _check(options: TrainingOptions) -> list[str]:
     number("members", 1, 16, int)
     number("seed", 0, 2**31 - 1, int)
     number("learning_rate", 0, 10)
+    number("lr_decay", 0, 1)
     number("weight_decay", 0, 10)
     number("warmup", 0, 1)
     number("clip", 0, 1e9)
@@ -189,6 +199,10 @@ def _check(options: TrainingOptions) -> list[str]:
     choice("schedule", SCHEDULES)
     choice("storage", ("fp16", "fp32"))
     choice("device", ("cpu", "cuda", "mps", "auto"))
+    try:
+        parse_method(options.method)
+    except ValueError as error:
+        faults.append(str(error))
     for pattern in (*options.freeze, *options.lr_factors):
         try:
             re.compile(pattern)

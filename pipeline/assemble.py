@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.catalog import ROW_GROUP, StagedFile, open_writer, sort_keys, string_widths
-from pipeline.store import Store
 from transforms.columns import Column
+from transforms.store import Store
 
 Part = Callable[[], pa.Table]  #: Reads some rows, the same ones each time.
 

@@ -19,8 +19,8 @@ from pipeline.hats import merge_columns
 from pipeline.ledger import Ledger
 from pipeline.manifest import Run
 from pipeline.plan import Again
-from pipeline.store import Store
 from transforms.columns import Column
+from transforms.store import Store
 
 _Key = tuple[str, str, int]
 _IDENTITY = ["source", "hdu", "row", "stage", "error", "task"]  #: Columns that tell one reject from another.

@@ -9,12 +9,11 @@ removes the staging of runs that have none.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import Any
 
 from pipeline.carry import carry, examine
 from pipeline.catalog import INPUTS, PRIMARY, REJECTS, RUNS, STAGING, UNPLACED, StagedFile, encode, to_table
@@ -23,9 +22,9 @@ from pipeline.ledger import INPUT_COLUMNS, Ledger
 from pipeline.manifest import Run, as_run, format_versions, parse_versions
 from pipeline.plan import COPY, Again
 from pipeline.sources import DUPLICATE, Inputs
-from pipeline.store import TEMPORARY, OutputError, Store
 from transforms.columns import Column
 from transforms.records import FileRef, Reject
+from transforms.store import TEMPORARY, Busy, OutputError, Store
 
 DEFAULT_ORDER = 3
 LOCK = ".lock"
@@ -36,7 +35,7 @@ _OURS = re.compile(
 )
 
 
-class CatalogBusy(OutputError):
+class CatalogBusy(Busy):
     """Another run is writing to this catalog."""
 
 
@@ -77,28 +76,8 @@ def lock(root: str) -> Iterator[None]:
     OutputError
         Where the folder cannot be made or written.
     """
-    store = Store(root)
-    if not store.local:
+    with Store(root).held(LOCK, repr(root), CatalogBusy):
         yield
-        return
-    import fcntl
-
-    with _lock_file(store) as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CatalogBusy(f"another run is writing to {root!r}; wait for it") from error
-        yield
-
-
-def _lock_file(store: Store) -> IO[str]:
-    """Open the lock; it is never replaced, so that all who hold it hold the same file."""
-    path = store.path(LOCK)
-    try:
-        os.makedirs(store.root, exist_ok=True)
-        return open(path, "a", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path!r}: {error.strerror}; what was committed before is intact") from error
 
 
 def staging_folder(root: str, run_id: str) -> str:

@@ -14,9 +14,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.forked_environment import ForkedEnvironment
 from pipeline.options import ConfigError, RunConfig
-from pipeline.store import OutputError
 from pipeline.survey import Plan, survey
 from pipeline.workers import EngineError, Workers, forks, worker_count
+from transforms.store import OutputError
 
 #: How the text of an error says that the disk is full or read-only: as a worker process tells it, there is nothing
 #: but text, and Beam adds the step behind it.

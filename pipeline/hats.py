@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipeline.catalog import MARGIN, MARGIN_ARCSEC, PRIMARY, REJECTS, StagedFile, hats_folder
 from pipeline.footers import arrow_schema, columns_of, votable_keys
-from pipeline.store import Store
 from transforms.columns import Column
+from transforms.store import Store
 
 COMMON = "dataset/_common_metadata"
 

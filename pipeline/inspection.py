@@ -17,8 +17,8 @@ from pipeline.footers import arrow_schema, columns_of, votable_keys
 from pipeline.hats import CatalogError, known_columns
 from pipeline.manifest import Run
 from pipeline.sky import healpix_29, margins, pixels
-from pipeline.store import Store
 from transforms.columns import Column
+from transforms.store import Store
 
 
 class Fault(NamedTuple):

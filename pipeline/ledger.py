@@ -18,8 +18,8 @@ from pipeline.hats import CatalogError
 from pipeline.manifest import Run, live, read_run
 from pipeline.plan import Work, plan
 from pipeline.sources import Inputs
-from pipeline.store import Store
 from transforms.columns import INT64, STRING, Column
+from transforms.store import Store
 
 INPUT_COLUMNS = (
     Column("source", STRING, "", "meta.id;meta.file", "Input file, as rows name it", nullable=False),

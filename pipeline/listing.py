@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 import fsspec
 
 from pipeline.catalog import RUNS
-from pipeline.locations import CACHES, file_system, member_url
-from transforms.locations import local_path
+from pipeline.locations import CACHES, member_url
+from transforms.locations import file_system, local_path
 from transforms.records import FileRef, Reject
 
 _GLOB = re.compile(r"[*?\[]")

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.catalog import StagedFile
 from pipeline.hats import CatalogError
-from pipeline.store import Store
 from transforms.columns import Column
+from transforms.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

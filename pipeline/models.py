@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.options import RunConfig
 from transforms.predictor import Loader
 
 
@@ -39,6 +40,40 @@ class Model:
 
 class ModelError(ValueError):
     """A model cannot be used; the message says which and why."""
+
+
+def in_production(config: RunConfig) -> RunConfig:
+    """Take the models in production, for tasks of which the user named none.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Its ``registry`` may be empty.
+
+    Returns
+    -------
+    RunConfig
+        With their folders among ``bundles``; a task without a model in production keeps the one that ships.
+
+    Raises
+    ------
+    ModelError
+        Where the registry or a model in it cannot be read.
+    """
+    if not config.registry:
+        return config
+    from finetune.bundle import BundleError
+    from finetune.registry import Registry, RegistryError
+
+    found = dict(config.bundles)
+    try:
+        registry = Registry(config.registry)
+        for task in config.tasks:
+            if task not in found and registry.state(task).production:
+                found[task] = str(registry.bundle(task).path)
+    except (BundleError, RegistryError, OSError) as error:
+        raise ModelError(f"--registry {config.registry}: {error}") from error
+    return replace(config, bundles=found)
 
 
 def resolve_models(

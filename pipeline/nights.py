@@ -208,8 +208,8 @@ def _execute(
     from pipeline.accounting import check, from_counters
     from pipeline.commit import commit, staged_files, staging_folder
     from pipeline.engine import run_graph
-    from pipeline.store import Store
     from pipeline.survey import Plan
+    from transforms.store import Store
 
     staging = staging_folder(config.output, run_id)
     heartbeat = ""

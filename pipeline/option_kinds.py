@@ -84,6 +84,7 @@ KINDS: Mapping[str, Kind] = {
     "night": Kind("a date like 2026-11-24", _night),
     "tasks": TEXTS,
     "bundles": PAIRS,
+    "registry": TEXT,
     "device": TEXT,
     "dtype": TEXT,
     "threads": WHOLE,

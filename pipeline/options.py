@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.locations import location_fault
 from pipeline.option_kinds import AUTO, flag, take
 from pipeline.sources import is_night
+from transforms.locations import location_fault
 from transforms.readers.light_curve_columns import DECLARED, SYSTEMS
 
 DTYPES = ("fp32", "bf16")
@@ -48,7 +48,9 @@ class RunConfig:
     tasks : tuple of str
         Names of the tasks to run.
     bundles : mapping of str to str
-        Folder of the model of a task, where it is not the one that ships.
+        Folder of the model of a task, where it is not the one in production, or the one that ships.
+    registry : str
+        Folder or URL of the models in production; empty for those that ship.
     device, dtype : str
         Where and in which precision the models run.
     threads : int
@@ -78,6 +80,7 @@ class RunConfig:
     night: str | None = None
     tasks: tuple[str, ...] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
+    registry: str = ""
     device: str = "auto"
     dtype: str = "fp32"
     threads: int = 1
@@ -233,7 +236,7 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
             faults.append(sentence)
 
     urls = [("inputs", spec.removeprefix("@")) for spec in config.inputs]
-    urls += [("output", config.output), ("targets", config.targets)]
+    urls += [("output", config.output), ("targets", config.targets), ("registry", config.registry)]
     for name, url in urls:
         fault = location_fault(url)
         need(not fault, f"{flag(name)}: {fault}")

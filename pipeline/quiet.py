@@ -146,7 +146,7 @@ def voice(screen: TextIO | None) -> Iterator[None]:
 
 @contextmanager
 def _writing(log: Path | None) -> Iterator[None]:
-    from pipeline.store import OutputError
+    from transforms.store import OutputError
 
     try:
         yield

@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 
 from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
-from pipeline.locations import file_system
 from pipeline.models import Model
 from pipeline.options import RunConfig
 from pipeline.sources import DUPLICATE, Inputs, find_files, fingerprint
+from transforms.locations import file_system
 from transforms.records import FileRef, Reject
 
 

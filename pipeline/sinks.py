@@ -22,11 +22,11 @@ from pipeline.assemble import assemble
 from pipeline.catalog import REJECTS, StagedFile, data_path, to_table
 from pipeline.footers import arrow_schema
 from pipeline.sky import place
-from pipeline.store import Store
 from pipeline.tables import table_columns
 from transforms.columns import REJECTS as REJECT_COLUMNS
 from transforms.columns import Column
 from transforms.records import Reject
+from transforms.store import Store
 
 BUFFER_ROWS = 1000  #: Rows that one worker holds before they become a shard.
 SHARDS = ".shards"

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from pipeline.listing import InputError, refusal, walk
-from pipeline.locations import LocationError
-from transforms.locations import local_path, open_url
+from transforms.locations import LocationError, local_path, open_url
 from transforms.records import FileRef, Reject
 
 __all__ = ["InputError", "Inputs", "by_night", "digest_and_size", "duplicate", "find_files", "fingerprint", "is_night"]

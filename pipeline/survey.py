@@ -12,10 +12,10 @@ import apache_beam as beam
 from pipeline.models import Model
 from pipeline.progress import Heartbeat
 from pipeline.sinks import StagedFile, StageTables
-from pipeline.store import Store
 from transforms.infer import Infer
 from transforms.ingest import Ingest
 from transforms.records import FileRef, Item, Reject
+from transforms.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

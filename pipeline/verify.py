@@ -15,7 +15,7 @@ from pipeline.hats import CatalogError, derived
 from pipeline.inspection import Fault, check_file, check_margins, margin_rows
 from pipeline.ledger import INPUT_COLUMNS, Ledger
 from pipeline.manifest import Run, live
-from pipeline.store import Store
+from transforms.store import Store
 
 __all__ = ["Fault", "verify"]
 

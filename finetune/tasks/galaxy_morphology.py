@@ -275,6 +275,7 @@ TASK = Task(
     fit_rule=fit_rule,
     best_columns=BEST_COLUMNS,
     metrics=metrics,
+    merit=("macro_f1", "-log_loss"),
     simulate=simulate,
     augment=augment_stamps,
     label_columns=(NAME,),
@@ -283,6 +284,7 @@ TASK = Task(
     options={
         "build": {"dihedrals": DIHEDRALS},
         "initialise": initialise,
+        "head": (r"^(embed_view|embed_numbers|encoder|classify)\.", r"^start$"),
         "training": {
             "steps": 400,
             "batch_size": 32,

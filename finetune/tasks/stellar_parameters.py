@@ -260,6 +260,7 @@ TASK = Task(
     fit_rule=stellar_choice.fit_rule,
     best_columns=stellar_choice.COLUMNS,
     metrics=stellar_choice.metrics,
+    merit=("-teff_median_error", "-logg_median_error", "-fe_h_median_error"),
     simulate=simulate,
     augment=degrade,
     adapt=learn_response,
@@ -269,6 +270,7 @@ TASK = Task(
     options={
         "build": {"members": ["direct", "direct", "residual"]},
         "initialise": initialise,
+        "head": (r"\.(neck|head|error|base_token)\.",),
         "training": {
             "steps": 2000, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.05, "warmup": 0.05, "ema": 0.997,
             "evaluations": 0,

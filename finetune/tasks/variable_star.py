@@ -336,6 +336,7 @@ TASK = Task(
         Column("best_method", STRING, "", "meta.code", "mean, model or baseline"),
     ),
     metrics=partial(class_metrics, LABEL, CLASSES),
+    merit=("macro_f1", "-log_loss"),
     simulate=simulate,
     augment=augment,
     label_columns=(LABEL,),
@@ -347,6 +348,7 @@ TASK = Task(
         "training": {"steps": 3500, "batch_size": 64, "learning_rate": 1.5e-3, "warmup": 0.05, "weight_decay": 0.05,
                      "ema": 0.998, "evaluations": 10},
         "initialise": initialise,
+        "head": (r"^(number|neck|head)\.",),
     },
     reference="Vaswani et al. (2017), arXiv:1706.03762; features and bar: Malanchev et al. (2021), MNRAS 502, 5147",
 )  # fmt: skip

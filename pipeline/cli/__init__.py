@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(add("run", "pipeline.cli.run:run", "Process a night of files into the catalog."))
     _add_catalog_commands(add)
     _add_model_commands(add)
+    _add_registry_commands(add)
     _add_simulation_commands(add)
     return parser
 
@@ -108,6 +109,11 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--bundle", dest="bundles", action="append", type=_pair, metavar="TASK=DIR", help="model to use for a task"
+    )
+    command.add_argument(
+        "--registry",
+        metavar="DIR",
+        help="models in production; default: the variable NIGHTCAT_REGISTRY, or those that ship",
     )
     command.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; default auto")
     command.add_argument("--dtype", metavar="DTYPE", help="fp32 or bf16; default fp32")
@@ -202,6 +208,31 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument(
         "--output", required=True, metavar="BUNDLE", help="folder of the adapted model, for run --bundle"
     )
+    _add_display(command)
+
+
+def _add_registry_commands(add: _Add) -> None:
+    where = "folder or URL of the models in production; default: the variable NIGHTCAT_REGISTRY"
+    command = add("models", "pipeline.cli.registry:models", "List which model answers for each task.")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    _add_display(command)
+    command = add(
+        "promote",
+        "pipeline.cli.registry:promote",
+        "Put a model into production, if it holds against the one that is there; exit code 1 if not.",
+    )
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or a digest in the registry")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--labels", metavar="FILE", help="labels of the test objects; default: those of last time")
+    command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files with the test objects")
+    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    command.add_argument(
+        "--floor", dest="floors", action="append", type=_pair, metavar="CLASS=RECALL", help="lowest recall of a class"
+    )
+    _add_display(command)
+    command = add("rollback", "pipeline.cli.registry:rollback", "Put the model that was in production before back.")
+    command.add_argument("task", metavar="TASK", help="a task's name")
+    command.add_argument("--registry", metavar="DIR", help=where)
     _add_display(command)
 
 

@@ -31,10 +31,10 @@ def guarded(catalog: str, night: str | None, work: Callable[[], int], unforeseen
     import pyarrow as pa
 
     from pipeline.hats import CatalogError
-    from pipeline.locations import LocationError, location_fault
     from pipeline.options import ConfigError
     from pipeline.sources import InputError, is_night
-    from pipeline.store import OutputError
+    from transforms.locations import LocationError, location_fault
+    from transforms.store import OutputError
 
     faults = [fault] if (fault := location_fault(catalog)) else []
     if night is not None and not is_night(night):

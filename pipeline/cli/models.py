@@ -40,12 +40,12 @@ def train(options: Namespace) -> int:
             return run_train(
                 options.task,
                 options.labels,
-                _inputs(options),
+                inputs(options),
                 options.output,
                 options=chosen,
                 radius=options.radius,
                 command=_command(),
-                say=_say(options),
+                say=say(options),
             )
         except TrainingError as error:  # it tells what to mend, as an error of the options does
             raise ValueError(str(error)) from error
@@ -73,12 +73,12 @@ def evaluate(options: Namespace) -> int:
         report = run_evaluate(
             options.bundle,
             options.labels,
-            _inputs(options),
+            inputs(options),
             other=options.against or "",
             radius=options.radius,
             seen=options.seen,
             device=options.device,
-            say=_say(options),
+            say=say(options),
         )
         if options.output:
             Path(options.output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -104,20 +104,32 @@ def adapt(options: Namespace) -> int:
     def work() -> dict[str, Any]:
         from finetune.adapt import run_adapt
 
-        return run_adapt(options.bundle, _inputs(options), options.output, command=_command(), say=_say(options))
+        return run_adapt(options.bundle, inputs(options), options.output, command=_command(), say=say(options))
 
     def tell(found: dict[str, Any]) -> None:
         model = found["model"]
         show(options, found, f"adapted; use it: nightcat run --bundle {model['task']}={model['path']} ...")
 
-    return _told(work, tell)
+    return told(work, tell)
 
 
 def _command() -> str:
     return f"nightcat {shlex.join(sys.argv[1:])}"
 
 
-def _inputs(options: Namespace) -> list[Any]:
+def inputs(options: Namespace) -> list[Any]:
+    """Find the files that ``--input`` names, with their digests.
+
+    Parameters
+    ----------
+    options : Namespace
+        With ``input`` and ``quiet``.
+
+    Returns
+    -------
+    list of FileRef
+        In order.
+    """
     from pipeline.quiet import voice
     from pipeline.sources import find_files, fingerprint
 
@@ -125,8 +137,21 @@ def _inputs(options: Namespace) -> list[Any]:
         return list(fingerprint(find_files(options.input)).files)
 
 
-def _told(work: Callable[[], dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> int:
-    """Do the work while libraries are quiet, and tell what came of it, or what is to be mended."""
+def told(work: Callable[[], dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> int:
+    """Do the work while libraries are quiet, and tell what came of it, or what is to be mended.
+
+    Parameters
+    ----------
+    work : callable
+        ``work() -> dict``.
+    tell : callable
+        ``tell(what came of it)``.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
     from pipeline.quiet import quiet_libraries
 
     try:
@@ -139,7 +164,7 @@ def _told(work: Callable[[], dict[str, Any]], tell: Callable[[dict[str, Any]], N
 
 
 def _judged(options: Namespace, title: str, work: Callable[[], dict[str, Any]]) -> int:
-    return _told(work, partial(_show_figures, options, title))
+    return told(work, partial(_show_figures, options, title))
 
 
 def _show_figures(options: Namespace, title: str, report: dict[str, Any]) -> None:
@@ -149,13 +174,24 @@ def _show_figures(options: Namespace, title: str, report: dict[str, Any]) -> Non
     metrics = report.get("metrics", {})
     names = list(dict.fromkeys(name for figures in metrics.values() for name in figures))
     rows = [
-        [name, *(_figure(metrics.get(kind, {}).get(name)) for kind in ("learned", "baseline", "best"))]
-        for name in names
+        [name, *(figure(metrics.get(kind, {}).get(name)) for kind in ("learned", "baseline", "best"))] for name in names
     ]
     show_table(options, f"{title} ({report.get('n', 0)} objects)", ("figure", "learned", "classical", "best"), rows)
 
 
-def _figure(value: Any) -> str:
+def figure(value: Any) -> str:
+    """A number with its interval, as a person reads it.
+
+    Parameters
+    ----------
+    value : float, or sequence of value, low and high
+        None for what is not known.
+
+    Returns
+    -------
+    str
+        Four digits; empty where there is no value.
+    """
     if value is None or (isinstance(value, list | tuple) and value[0] is None):
         return ""
     if isinstance(value, list | tuple):
@@ -164,5 +200,17 @@ def _figure(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def _say(options: Namespace) -> Callable[[str], None]:
+def say(options: Namespace) -> Callable[[str], None]:
+    """What tells the user how it goes on.
+
+    Parameters
+    ----------
+    options : Namespace
+        With ``quiet``.
+
+    Returns
+    -------
+    callable
+        Takes a sentence.
+    """
     return (lambda text: None) if options.quiet else (lambda text: print(text, file=sys.stderr))

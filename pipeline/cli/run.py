@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.cli import EXIT_ENGINE, EXIT_FOUND, EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
 from pipeline.cli.guard import guarded
+from pipeline.cli.registry import registry
 
 
 def run(options: Namespace) -> int:
@@ -32,12 +33,22 @@ def run(options: Namespace) -> int:
     from pipeline.options import ConfigError, make_config, read_toml
 
     flags = vars(options) | {name: _merged(getattr(options, name)) for name in ("bundles", "light_curves")}
+    flags["registry"] = registry(options) or None
     try:
         config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
     except ConfigError as error:
         return fail(error.faults, EXIT_USAGE)
-    work = partial(_guarded, options, config, partial(_nights, config))
-    return guarded(config.output, config.night, work, EXIT_OUTPUT)
+    return guarded(config.output, config.night, partial(_run, options, config), EXIT_OUTPUT)
+
+
+def _run(options: Namespace, config: Any) -> int:
+    from pipeline.models import ModelError, in_production
+
+    try:
+        config = in_production(config)
+    except ModelError as error:
+        return fail(str(error), EXIT_USAGE)
+    return _guarded(options, config, partial(_nights, config))
 
 
 def replay(options: Namespace) -> int:
@@ -85,7 +96,7 @@ def _nights(config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[
 def _guarded(options: Namespace, config: Any, work: Callable[[Callable[[], Sequence[Any]], Any], list[Any]]) -> int:
     """Load what is needed, run, and turn what stops a run into a sentence and an exit code."""
     from pipeline.quiet import quiet_children, quiet_libraries, voice
-    from pipeline.store import Store
+    from transforms.store import Store
 
     store = Store(config.output)
     log = Path(store.root) / ".logs" / "nightcat.log" if store.local else None

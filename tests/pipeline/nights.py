@@ -14,10 +14,10 @@ from pipeline.ledger import Ledger
 from pipeline.manifest import make_run_id
 from pipeline.sky import place
 from pipeline.sources import Inputs
-from pipeline.store import Store
 from transforms.columns import FLOAT32, FLOAT64, IDENTITY, PROVENANCE, STRING, Column, unique
 from transforms.columns import REJECTS as REJECT_COLUMNS
 from transforms.records import FileRef, Reject
+from transforms.store import Store
 
 COLUMNS = unique(
     (

@@ -12,9 +12,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline import assemble, catalog
 from pipeline.catalog import REJECTS, encode, to_table
-from pipeline.store import OutputError, Store
 from tests.pipeline.nights import COLUMNS, rows
 from transforms.columns import REJECTS as REJECT_COLUMNS
+from transforms.store import OutputError, Store
 
 KEY = ("toy", "primary", 7)
 

@@ -21,10 +21,10 @@ from pipeline.catalog import StagedFile, decode
 from pipeline.commit import CatalogBusy, check_catalog, lock, recover, staging_folder
 from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
-from pipeline.store import OutputError, Store
 from pipeline.verify import verify
 from tests.pipeline.nights import COLUMNS, contents, file, rows, run, stage
 from transforms.columns import FLOAT32, INT64, Column
+from transforms.store import OutputError, Store
 
 A, B, C = file("a"), file("b"), file("c")
 SECOND = "2026-11-25"

@@ -11,8 +11,8 @@ import pytest
 from pipeline import engine
 from pipeline.engine import run_graph
 from pipeline.options import ConfigError, RunConfig
-from pipeline.store import OutputError
 from pipeline.workers import EngineError
+from transforms.store import OutputError
 
 FULL = "cannot write '/x/y': No space left on device; what was committed before is intact"
 PLAN: Any = SimpleNamespace(files=())
@@ -23,7 +23,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     full = FULL
 
     def fail(element: int) -> None:
-        from pipeline.store import OutputError
+        from transforms.store import OutputError
 
         if kind == "full":
             raise OutputError(full)
@@ -52,7 +52,7 @@ OSError: [Errno 28] No space left on device
 
 The above exception was the direct cause of the following exception:
 
-pipeline.store.OutputError: {FULL} [while running 'Stage/[it]']
+transforms.store.OutputError: {FULL} [while running 'Stage/[it]']
 """
     error = engine._translated(RuntimeError(f"process bundle failed: {text}"), ())
     assert isinstance(error, OutputError)

@@ -15,12 +15,12 @@ from pipeline import nights as work
 from pipeline.cli import main
 from pipeline.cli.guard import guarded
 from pipeline.hats import CatalogError
-from pipeline.locations import LocationError
 from pipeline.options import ConfigError
 from pipeline.quiet import voice
 from pipeline.sources import InputError
-from pipeline.store import OutputError
 from tests.pipeline import nights
+from transforms.locations import LocationError
+from transforms.store import OutputError
 
 Say = pytest.CaptureFixture[str]
 NIGHT = ["--night", "2026-11-24", "--tasks", "variable_star"]

@@ -6,10 +6,10 @@ from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
 from pipeline.manifest import format_versions, make_run_id, parse_versions, task_versions
 from pipeline.sources import Inputs
-from pipeline.store import Store
 from pipeline.verify import verify
 from tests.pipeline.nights import contents, file, run
 from transforms.records import Reject
+from transforms.store import Store
 
 NIGHT, SECOND = "2026-11-24", "2026-11-25"
 A, B, C = file("a"), file("b"), file("c")

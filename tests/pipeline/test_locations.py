@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.locations import LocationError, file_system, location_fault, member_url
+from pipeline.locations import member_url
+from transforms.locations import LocationError, file_system, location_fault
 
 
 @pytest.mark.parametrize("url", ["", "a/b", "/a::b", "file:///a", "memory://m", "http://h/x", "zip://a::b.zip"])

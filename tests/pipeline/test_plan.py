@@ -16,11 +16,11 @@ from pipeline.commit import commit, recover, staging_folder
 from pipeline.ledger import Ledger
 from pipeline.manifest import make_run_id
 from pipeline.sources import DUPLICATE, Inputs, duplicate
-from pipeline.store import Store
 from pipeline.verify import verify
 from tests.pipeline.nights import COLUMNS, rows, staged_file
 from transforms.columns import REJECTS as REJECT_COLUMNS
 from transforms.records import FileRef, Reject
+from transforms.store import Store
 
 NIGHT = "2026-11-24"
 PLACES = ("/in/a", "/in/b", "/in/c", "/other/a")

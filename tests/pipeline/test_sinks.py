@@ -10,11 +10,11 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from pipeline import sinks
 from pipeline.commit import commit, staged_files, staging_folder
 from pipeline.sources import Inputs
-from pipeline.store import Store
 from pipeline.survey import note_staged
 from tests.pipeline.nights import TABLES, contents, file, rows, stage, stages
 from transforms.columns import FLOAT32, IDENTITY, PROVENANCE, Column, unique
 from transforms.records import Reject
+from transforms.store import Store
 
 RUN = "2026-11-24-0123456789ab"
 NIGHT = "2026-11-24"

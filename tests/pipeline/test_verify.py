@@ -13,9 +13,9 @@ from pipeline.catalog import decode, encode
 from pipeline.commit import commit, staging_folder
 from pipeline.ledger import Ledger
 from pipeline.sources import Inputs
-from pipeline.store import Store
 from pipeline.verify import verify
 from tests.pipeline.nights import COLUMNS, contents, file, rows, run, stage, staged_file, stages
+from transforms.store import Store
 
 NIGHT, RUN = "2026-11-24", "2026-11-24-0123456789ab"
 #: Corner of pixels of order 3 at the equator: objects around it lie in several margins.

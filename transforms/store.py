@@ -1,4 +1,4 @@
-"""The only door to the catalog's storage: any fsspec URL; on a local disk every write is durable and atomic."""
+"""The only door to what we store: any fsspec URL; on a local disk every write is durable and atomic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.locations import file_system
+from transforms.locations import file_system
 
 SYNC_THREADS = 8
 TEMPORARY = re.compile(r"(^|/)\.[^/]+\.\d+\.tmp\Z")  #: A file that is not whole yet.
@@ -20,6 +20,10 @@ TEMPORARY = re.compile(r"(^|/)\.[^/]+\.\d+\.tmp\Z")  #: A file that is not whole
 
 class OutputError(OSError):
     """The catalog cannot be written or read; what was committed before is intact."""
+
+
+class Busy(OutputError):
+    """Another process holds what is to be changed."""
 
 
 @contextmanager
@@ -313,6 +317,47 @@ class Store:
             except FileNotFoundError:
                 return []
         return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in found if e["type"] == "directory")
+
+    @contextmanager
+    def held(self, name: str, what: str, busy: type[Busy] = Busy) -> Iterator[None]:
+        """Hold a lock, for one writer at a time; the operating system lets go of it when the process ends.
+
+        Parameters
+        ----------
+        name : str
+            Relative path of the lock file; it is never replaced, so that all who hold it hold the same file.
+        what : str
+            What is written to, for the message.
+        busy : type
+            Of the error.
+
+        Yields
+        ------
+        None
+            While it is held; other file systems than the local one cannot be locked.
+
+        Raises
+        ------
+        Busy
+            Where another process holds it.
+        OutputError
+            Where the folder cannot be made or written.
+        """
+        if not self.local:
+            yield
+            return
+        import fcntl
+
+        path = self.path(name)
+        with _guard("write", path):
+            os.makedirs(path.rpartition("/")[0], exist_ok=True)
+            handle = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held beyond the guard
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise busy(f"another run is writing to {what}; wait for it") from error
+            yield
 
 
 def _sync(path: str) -> None:
