@@ -108,7 +108,8 @@ def accepted(model: torch.nn.Module, names: Sequence[str]) -> list[str]:
     list of str
         Sorted; all of them where ``forward`` takes any keyword.
     """
-    parameters = inspect.signature(model.forward).parameters.values()
+    inner = getattr(model, "get_base_model", lambda: model)()  # a wrapper of peft takes any keyword and hands it on
+    parameters = inspect.signature(inner.forward).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return sorted(names)
     known = {p.name for p in parameters}

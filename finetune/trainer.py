@@ -85,8 +85,7 @@ class SurveyTrainer(Trainer):
     ) -> None:
         self.task, self.options, self.weights = task, options, weights
         self.validation, self.watch = list(validation), Watch.start(options.ema)
-        inner = getattr(model, "get_base_model", lambda: model)()  # peft takes any keyword and hands it on
-        self.collator = Collator(task, accepted(inner, sorted(train[0][0])), seed)
+        self.collator = Collator(task, accepted(model, sorted(train[0][0])), seed)
         self.frozen = freeze(model, options.freeze)
         self._sum, self._seen, self._judged = 0.0, 0, -1
         super().__init__(
