@@ -28,11 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     from finetune import commands
     from finetune.trainer import TrainingError
+    from finetune.training_options import read_settings
 
     try:
         if options.command == "train":
+            settings = read_settings(text.partition("=")[::2] for text in options.set)
             report = commands.run_train(
-                options.task, options.labels, options.input, options.output, options=_pairs(options),
+                options.task, options.labels, options.input, options.output, options=settings,
                 radius=options.radius, split=options.split, split_by=options.split_by, notes=_read(options.notes),
                 command=f"python -m finetune {shlex.join(arguments)}", say=_say,
             )  # fmt: skip
@@ -88,17 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     card.add_argument("--evaluation", action="append", default=[], metavar="TITLE=FILE.json", help="from evaluate")
     card.add_argument("--output", required=True, help="Markdown file")
     return parser
-
-
-def _pairs(options: argparse.Namespace) -> dict[str, Any]:
-    found = {}
-    for text in options.set:
-        name, _, value = text.partition("=")
-        try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name] = value
-    return found
 
 
 def _named(text: str) -> tuple[str, Any]:

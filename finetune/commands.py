@@ -18,8 +18,8 @@ from finetune.inputs import list_files
 from finetune.judge import answers, judge, untrained_figures
 from finetune.labels import read_labels
 from finetune.predict import load_predictor
-from finetune.split import Split, make_split
-from finetune.task import Task
+from finetune.split import Split, inherit, make_split
+from finetune.task import Example, Task
 from finetune.train import train_task
 from finetune.training_options import OptionsError, make_options
 from transforms.records import FileRef
@@ -99,12 +99,15 @@ def run_train(
         Where the labels, the files, the split, the training or the output are at fault.
     """
     task = find_task(task)
-    chosen = make_options(task, options)
+    start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
+    chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
     dataset = read_dataset(task, labels, inputs, radius, reader_options, measure_options, say)
     stratify = task.label_columns[0] if task.classes else ""
     plan = Split.load(split) if split else make_split(
         dataset.examples, seed=chosen.seed, by=split_by, stratify=stratify
     )  # fmt: skip
+    if start is not None:
+        plan = _after(start, plan, dataset.examples, say)
     parts = plan.apply(dataset.examples)
     say("split: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     trained = train_task(task, parts["train"], parts["validation"], chosen)
@@ -113,6 +116,8 @@ def run_train(
     if kept:
         report["untrained"] = untrained_figures(trained, parts["train"], kept)
     data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
+    if start is not None:
+        data["start"] = {"digest": start.digest, "created_by": start.info.created_by}
     info = Info(
         task=task.name, task_version=task.version, package_version=version("nightcat"), created_by=command,
         seed=chosen.seed, data=data, build=trained.build, calibration=trained.calibration, rule=trained.rule,
@@ -124,6 +129,15 @@ def run_train(
     )  # fmt: skip
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     return finish(report, bundle, dataset)
+
+
+def _after(start: Bundle, plan: Split, examples: Sequence[Example], say: Say) -> Split:
+    """Keep the test objects away from what the model that a training starts from has seen."""
+    path = start.path / SPLIT
+    if not path.is_file():
+        say(f"{start.path.name} does not tell which objects it was trained on: test objects may be among them")
+        return plan
+    return inherit(plan, Split.load(path), examples)
 
 
 def run_evaluate(

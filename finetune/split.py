@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,36 @@ def make_split(
             parts[group] = part
     parts |= {example.group: parts[group] for example, group in zip(examples, merged, strict=True)}
     return Split(seed=seed, by=by, shares=shares, parts=parts)
+
+
+def inherit(plan: Split, earlier: Split, examples: Sequence[Example]) -> Split:
+    """Leave what an earlier model was trained or tuned on where it lay, so that it never judges a later one.
+
+    Parameters
+    ----------
+    plan : Split
+        Of these examples.
+    earlier : Split
+        That of the model which the training starts from, whose parts have the same names.
+    examples : sequence of Example
+        All of them.
+
+    Returns
+    -------
+    Split
+        Groups that the earlier split knows, or that share an object or data with one that it knows, lie in the part
+        that comes first of those; the others where ``plan`` has them. The earlier groups stay on the record.
+    """
+    order = list(plan.shares)
+    merged = merged_groups(examples, plan.by)
+    known: dict[str, int] = {}
+    for example, group in zip(examples, merged, strict=True):
+        part = earlier.parts.get(example.group, earlier.parts.get(group))
+        if part is not None:
+            known[group] = min(known.get(group, len(order)), order.index(part))
+    own = {e.group: order[known[g]] if g in known else plan.parts[g] for e, g in zip(examples, merged, strict=True)}
+    own |= {group: order[index] for group, index in known.items()}
+    return replace(plan, parts={**earlier.parts, **plan.parts, **own})
 
 
 def make_folds(

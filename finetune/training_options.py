@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,28 @@ class TrainingOptions:
             Every option.
         """
         return asdict(self)
+
+
+def read_settings(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Read training options as a command line gives them.
+
+    Parameters
+    ----------
+    pairs : iterable of tuple of str
+        Name and value.
+
+    Returns
+    -------
+    dict of str to object
+        A value that is JSON (a number, true, a list, an object) is what it says; any other is text.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
 def make_options(task: Task, given: Mapping[str, Any] | None = None) -> TrainingOptions:

@@ -182,7 +182,18 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
     _add_files(command, "files with the labelled objects")
     command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is random; default 0")
+    command.add_argument(
+        "--method", metavar="METHOD", help="what is trained: full (default), head, layers:K, lora, lora:RANK or ia3"
+    )
+    command.add_argument(
+        "--start", metavar="BUNDLE", help="model to start from, or the task's name for the one that ships"
+    )
+    command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
+    command.add_argument("--split", metavar="FILE", help="split.json of an earlier model, to use again")
+    command.add_argument(
+        "--split-by", default="group", metavar="HOW", help="group (default), or sky:K for HEALPix cells of order K"
+    )
+    command.add_argument("--notes", metavar="FILE", help="JSON for the card: intended_use, data, limits")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
     command.add_argument("--set", action="append", type=_pair, metavar="OPTION=VALUE", help="any training option")
     command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")

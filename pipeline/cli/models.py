@@ -28,14 +28,15 @@ def train(options: Namespace) -> int:
     int
         Exit code.
     """
-    chosen: dict[str, Any] = dict(options.set or ()) | {"seed": options.seed}
-    if options.steps is not None:
-        chosen["steps"] = options.steps
+    named = {name: getattr(options, name) for name in ("seed", "steps", "method", "start")}
 
     def work() -> dict[str, Any]:
         from finetune.commands import run_train
         from finetune.trainer import TrainingError
+        from finetune.training_options import read_settings
 
+        chosen = read_settings(options.set or ()) | {name: value for name, value in named.items() if value is not None}
+        notes = json.loads(Path(options.notes).read_text(encoding="utf-8")) if options.notes else {}
         try:
             return run_train(
                 options.task,
@@ -44,6 +45,9 @@ def train(options: Namespace) -> int:
                 options.output,
                 options=chosen,
                 radius=options.radius,
+                split=options.split or "",
+                split_by=options.split_by,
+                notes=notes,
                 command=_command(),
                 say=say(options),
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune import tasks
+from finetune import commands, tasks
 from finetune.__main__ import main
 from finetune.bundle import BundleError, load_bundle
 from finetune.card import model_card
@@ -126,6 +126,24 @@ def test_faults_are_told_before_any_work(sky: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     with pytest.raises(OptionsError, match="no task named 'astrology'; there are"):
         run_train("astrology", "x", [], sky / "b")
+
+
+def test_a_training_that_starts_from_a_model_tests_on_what_that_has_not_seen(
+    sky: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(sky)
+    first = json.loads((sky / "b" / "split.json").read_text())["parts"]
+    report = train(sky, "c", options={**QUICK, "steps": 5, "seed": 9, "start": str(sky / "b")})
+    assert json.loads((sky / "c" / "split.json").read_text())["parts"] == first
+    assert report["n"] == 9
+    info = load_bundle(sky / "c").info
+    assert info.data["start"] == {"digest": load_bundle(sky / "b").digest, "created_by": "the command"}
+    said: list[str] = []
+    monkeypatch.setattr(commands, "SPLIT", "other.json")
+    train(sky, "d", options={**QUICK, "steps": 0, "start": str(sky / "b")}, say=said.append)
+    assert "b does not tell which objects it was trained on: test objects may be among them" in said
+    with pytest.raises(BundleError, match="nowhere is no bundle"):
+        train(sky, "e", options={**QUICK, "start": "nowhere"})
 
 
 def test_a_name_means_the_model_that_ships(sky: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.split import LeakError, Split, check_leaks, make_folds, make_split, merged_groups
+from finetune.split import LeakError, Split, check_leaks, inherit, make_folds, make_split, merged_groups
 from finetune.task import Example
 from tests.finetune.toy_task import example
 
@@ -45,6 +45,25 @@ def test_the_order_of_the_objects_does_not_matter_and_the_seed_does() -> None:
     data = examples([f"g{i}" for i in range(50)])
     assert make_split(data).parts == make_split(data[::-1]).parts
     assert make_split(data, seed=1).parts != make_split(data).parts
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 59), min_size=1), st.integers(0, 3))
+def test_what_an_earlier_model_saw_is_never_tested(first: set[int], seed: int) -> None:
+    data = examples([f"g{i}" for i in range(60)])
+    twin = replace(data[1], group="other name", record=data[1].record)  # the same data as g1
+    before = [data[i] for i in sorted(first)]
+    earlier = make_split(before, seed=seed)
+    everything = [*data, twin]
+    plan = inherit(make_split(everything, seed=seed + 1), earlier, everything)
+    parts = plan.apply(everything)
+    assert sum(map(len, parts.values())) == 61
+    tested = {e.group for e in parts["test"]}
+    assert not tested & {group for group, part in earlier.parts.items() if part != "test"}
+    assert tested >= {group for group, part in earlier.parts.items() if part == "test"}
+    assert ("other name" in tested) == ("g1" in tested)
+    later = inherit(make_split(data[:5]), plan, data[:5])
+    assert later.parts.keys() >= earlier.parts.keys(), "what an ancestor saw stays on the record"
 
 
 def test_folds_hold_each_object_once() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,15 @@ def test_an_option_that_is_given_again_adds_to_the_first(command: str) -> None:
     if command == "run":
         twice = build_parser().parse_args(["run", "--tasks", "x,y", "--tasks", "z"])
         assert twice.tasks == ["x", "y", "z"]
+
+
+def test_options_of_a_training_reach_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    got: dict[str, object] = {}
+    monkeypatch.setattr("finetune.commands.run_train", lambda *_, **named: got.update(named) or {})
+    (tmp_path / "l.csv").write_text("x")
+    words = ["train", "toy", "--labels", "l", "--input", str(tmp_path), "--output", "o", "--quiet", "--json"]
+    assert (
+        main([*words, "--set", "learning_rate=1e-3", "--method", "lora:4", "--steps", "7", "--split-by", "sky:5"]) == 0
+    )
+    assert got["options"] == {"learning_rate": 1e-3, "method": "lora:4", "steps": 7}
+    assert got["split_by"] == "sky:5"
