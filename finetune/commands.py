@@ -46,6 +46,7 @@ def run_train(
     *,
     options: Mapping[str, Any] = MappingProxyType({}),
     radius: float = RADIUS,
+    label_columns: Mapping[str, str] = MappingProxyType({}),
     split: str = "",
     split_by: str = "group",
     notes: Mapping[str, Sequence[str]] = MappingProxyType({}),
@@ -71,6 +72,8 @@ def run_train(
         Of ``TrainingOptions``; None means the task's own.
     radius : float
         Of a match by position, arcsec.
+    label_columns : mapping of str to str
+        Our name of a label column to the one in the file, where they differ.
     split : str
         File of an earlier split (``split.json`` of a bundle) to use again; a new one is made where empty.
     split_by : str
@@ -101,7 +104,7 @@ def run_train(
     task = find_task(task)
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
-    dataset = read_dataset(task, labels, inputs, radius, reader_options, measure_options, say)
+    dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
     stratify = task.label_columns[0] if task.classes else ""
     plan = Split.load(split) if split else make_split(
         dataset.examples, seed=chosen.seed, by=split_by, stratify=stratify
@@ -147,6 +150,7 @@ def run_evaluate(
     *,
     other: str | Path = "",
     radius: float = RADIUS,
+    label_columns: Mapping[str, str] = MappingProxyType({}),
     seen: bool = False,
     device: str = "cpu",
     dtype: str = "fp32",
@@ -170,6 +174,8 @@ def run_evaluate(
         Folder of a model to compare with; empty for none.
     radius : float
         Of a match by position, arcsec.
+    label_columns : mapping of str to str
+        Our name of a label column to the one in the file, where they differ.
     seen : bool
         Judge on objects that the model was trained or tuned on, too. They are left out otherwise, and counted.
     device, dtype : str
@@ -195,7 +201,7 @@ def run_evaluate(
     """
     checked = load_bundle(find_bundle(bundle))
     task = check_version(task, checked) if task is not None else checked.task()
-    dataset = read_dataset(task, labels, inputs, radius, reader_options, measure_options, say)
+    dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
     examples = list(dataset.examples)
     known = set() if seen else seen_groups(checked) | (seen_groups(load_bundle(find_bundle(other))) if other else set())
     fresh = [example for example in examples if example.group not in known]
@@ -259,6 +265,7 @@ def read_dataset(
     labels: str,
     inputs: Sequence[str | FileRef],
     radius: float,
+    label_columns: Mapping[str, str],
     reader_options: Mapping[str, Any],
     measure_options: Mapping[str, Any],
     say: Say,
@@ -275,6 +282,8 @@ def read_dataset(
         Files.
     radius : float
         Of a match by position, arcsec.
+    label_columns : mapping of str to str
+        Our name of a label column to the one in the file, where they differ.
     reader_options, measure_options : mapping
         Options of the readers and of the classical steps.
     say : callable
@@ -287,7 +296,7 @@ def read_dataset(
     """
     if not radius > 0:
         raise OptionsError([f"radius {radius!r} is not a number of arcsec above 0"])
-    rows = read_labels(labels, task.label_columns)
+    rows = read_labels(labels, task.label_columns, label_columns)
     dataset = load_dataset(
         task, rows, list_files(inputs), radius=radius, reader_options=reader_options, measure_options=measure_options
     )

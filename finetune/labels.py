@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import fsspec
@@ -21,7 +23,9 @@ class LabelError(ValueError):
     """A label file cannot be used; the message names what is wrong and what was found."""
 
 
-def read_labels(url: str, required: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_labels(
+    url: str, required: Sequence[str] = (), names: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Read a label file.
 
     Parameters
@@ -30,6 +34,8 @@ def read_labels(url: str, required: Sequence[str] = ()) -> list[dict[str, Any]]:
         Path or fsspec URL.
     required : sequence of str
         Columns that must be there, beside a key (``object_id``, ``source``, or ``ra`` and ``dec``).
+    names : mapping of str to str
+        Our name of a column to the one in the file, where they differ.
 
     Returns
     -------
@@ -48,45 +54,61 @@ def read_labels(url: str, required: Sequence[str] = ()) -> list[dict[str, Any]]:
         raise LabelError(f"labels {url!r} cannot be read: {error}") from error
     kind, read = _reader(content)
     try:
-        columns = read(content)
+        columns = read(content, {*TEXT, *(theirs for ours, theirs in names.items() if ours in TEXT)})
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise LabelError(f"labels {url!r} are not readable as {kind}: {' '.join(str(error).split())[:300]}") from error
+    columns = _renamed(url, columns, names)
     missing = [name for name in required if name not in columns]
     if not any(_has_key(columns, key) for key in (("object_id",), ("source",), ("ra", "dec"))):
         missing.append("object_id, source, or ra and dec")
     if missing:
-        raise LabelError(f"labels {url!r} lack {'; '.join(missing)}; the columns are {', '.join(columns) or 'none'}")
+        raise LabelError(
+            f"labels {url!r} lack {'; '.join(missing)}; the columns are {', '.join(columns) or 'none'}. If one of them "
+            f"has another name, say --label-column {missing[0].split(',')[0]}=NAME"
+        )
     lengths = {len(values) for values in columns.values()}
     if lengths == {0}:
         raise LabelError(f"labels {url!r} hold no rows")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def _renamed(url: str, columns: _Columns, names: Mapping[str, str]) -> _Columns:
+    gone = [f"{theirs} (for {ours})" for ours, theirs in names.items() if theirs not in columns]
+    if gone:
+        raise LabelError(f"labels {url!r} lack {', '.join(gone)}; the columns are {', '.join(columns) or 'none'}")
+    others = {name: values for name, values in columns.items() if name not in names}
+    return {**others, **{ours: columns[theirs] for ours, theirs in names.items()}}
+
+
 def _has_key(columns: dict[str, list[Any]], names: Sequence[str]) -> bool:
     return all(name in columns for name in names)
 
 
-def _reader(content: bytes) -> tuple[str, Callable[[bytes], dict[str, list[Any]]]]:
+_Columns = dict[str, list[Any]]
+_Texts = Collection[str]  #: Names of columns that stay text.
+
+
+def _reader(content: bytes) -> tuple[str, Callable[[bytes, _Texts], _Columns]]:
     head = content[:2000].lstrip()
     if content.startswith(b"PAR1"):
         return "Parquet", _read_parquet
     if content.startswith(b"SIMPLE  ="):
-        return "FITS", lambda data: _read_astropy(data, "fits")
+        return "FITS", partial(_read_astropy, form="fits")
     if b"<VOTABLE" in head.upper():
-        return "VOTable", lambda data: _read_astropy(data, "votable")
+        return "VOTable", partial(_read_astropy, form="votable")
     if head.startswith(b"# %ECSV"):
-        return "ECSV", lambda data: _read_astropy(data, "ascii.ecsv")
+        return "ECSV", partial(_read_astropy, form="ascii.ecsv")
     return "CSV", _read_csv
 
 
-def _read_parquet(content: bytes) -> dict[str, list[Any]]:
+def _read_parquet(content: bytes, texts: _Texts) -> _Columns:
     import pyarrow.parquet as pq
 
     table = pq.read_table(io.BytesIO(content))
-    return {name: [_value(name, v) for v in table.column(name).to_pylist()] for name in table.column_names}
+    return {name: [_value(v, name in texts) for v in table.column(name).to_pylist()] for name in table.column_names}
 
 
-def _read_astropy(content: bytes, form: str) -> dict[str, list[Any]]:
+def _read_astropy(content: bytes, texts: _Texts, form: str) -> _Columns:
     from astropy.table import Table
 
     with warnings.catch_warnings():
@@ -96,11 +118,11 @@ def _read_astropy(content: bytes, form: str) -> dict[str, list[Any]]:
     for name in table.colnames:
         masked = np.ma.getmaskarray(table[name])
         values = [None if np.all(bad) else value for value, bad in zip(table[name], masked, strict=True)]
-        columns[name] = [_value(name, v) for v in values]
+        columns[name] = [_value(v, name in texts) for v in values]
     return columns
 
 
-def _read_csv(content: bytes) -> dict[str, list[Any]]:
+def _read_csv(content: bytes, texts: _Texts) -> _Columns:
     text = content.decode("utf-8-sig")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not lines:
@@ -114,20 +136,21 @@ def _read_csv(content: bytes) -> dict[str, list[Any]]:
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} values, the header has {len(names)}")
     columns = zip(*rows[1:], strict=True) if rows[1:] else ([] for _ in names)
-    return {name: _numbers(name, [v.strip() for v in column]) for name, column in zip(names, columns, strict=True)}
+    stripped = {name: [v.strip() for v in column] for name, column in zip(names, columns, strict=True)}
+    return {
+        name: [v or None for v in column] if name in texts else _numbers(column) for name, column in stripped.items()
+    }
 
 
-def _numbers(name: str, values: list[str]) -> list[Any]:
+def _numbers(values: list[str]) -> list[Any]:
     """Numbers where every value that is not blank is one, else text."""
-    if name not in TEXT:
-        try:
-            return [_value(name, float(value)) if value else None for value in values]
-        except ValueError:
-            pass
-    return [value or None for value in values]
+    try:
+        return [_value(float(value), False) if value else None for value in values]
+    except ValueError:
+        return [value or None for value in values]
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(value: Any, text: bool) -> Any:
     if isinstance(value, bytes):
         value = value.decode("utf-8")
     if isinstance(value, np.generic):
@@ -136,6 +159,6 @@ def _value(name: str, value: Any) -> Any:
         return None
     if isinstance(value, str):
         return value.strip()
-    if name in TEXT:
+    if text:
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return value

@@ -66,6 +66,7 @@ def run_promote(
     inputs: Sequence[str | FileRef] = (),
     floors: Mapping[str, float] = MappingProxyType({}),
     radius: float = RADIUS,
+    label_columns: Mapping[str, str] = MappingProxyType({}),
     reader_options: Mapping[str, Any] = MappingProxyType({}),
     measure_options: Mapping[str, Any] = MappingProxyType({}),
     limits: Limits | None = None,
@@ -88,6 +89,8 @@ def run_promote(
         Lowest recall by class.
     radius : float
         Of a match by position, arcsec.
+    label_columns : mapping of str to str
+        Our name of a label column to the one in the file, where they differ.
     reader_options, measure_options : mapping
         Options of the readers and of the classical steps.
     limits : Limits, optional
@@ -116,8 +119,8 @@ def run_promote(
             raise RegistryError(
                 f"{registry}: no test objects of task {task.name!r} are known yet; give --labels and --input"
             )
-        labels, inputs, radius = known["labels"], known["inputs"], known["radius"]
-    dataset = read_dataset(task, labels, inputs, radius, reader_options, measure_options, say)
+        labels, inputs, radius, label_columns = (known[name] for name in ("labels", "inputs", "radius", "columns"))
+    dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
     if known is not None and known["fingerprint"] != dataset.fingerprint:
         raise RegistryError(
             f"{registry}: the test objects of task {task.name!r} are not those of the earlier decisions (fingerprint "
@@ -138,8 +141,13 @@ def run_promote(
     )  # fmt: skip
     held.add(candidate)
     if known is None:
-        test = {"labels": labels, "inputs": [getattr(one, "url", one) for one in inputs], "radius": radius}
-        content = {**test, "fingerprint": dataset.fingerprint}
+        content = {
+            "labels": labels,
+            "inputs": [getattr(one, "url", one) for one in inputs],
+            "radius": radius,
+            "columns": dict(label_columns),
+            "fingerprint": dataset.fingerprint,
+        }
         held.store.write(f"{task.name}/{TEST}", (json.dumps(plain(content), indent=1) + "\n").encode())
     if gate["refused"]:
         held.refuse(task.name, candidate.digest, gate)

@@ -176,6 +176,18 @@ def _add_files(command: argparse.ArgumentParser, text: str) -> None:
     command.add_argument("--input", nargs="+", action="extend", required=True, metavar="INPUT", help=text)
 
 
+def _add_matching(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    command.add_argument(
+        "--label-column",
+        dest="label_columns",
+        action="append",
+        type=_pair,
+        metavar="NAME=COLUMN",
+        help="a label (or object_id, source, ra, dec) that has another name in the file",
+    )
+
+
 def _add_model_commands(add: _Add) -> None:
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     command.add_argument("task", metavar="TASK", help="a task's name")
@@ -196,13 +208,13 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--notes", metavar="FILE", help="JSON for the card: intended_use, data, limits")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
     command.add_argument("--set", action="append", type=_pair, metavar="OPTION=VALUE", help="any training option")
-    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    _add_matching(command)
     _add_display(command)
     command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
     command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
     _add_files(command, "files with the labelled objects")
-    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    _add_matching(command)
     command.add_argument("--against", metavar="BUNDLE", help="another model, judged on the same objects")
     command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
     command.add_argument("--device", default="cpu", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")
@@ -236,7 +248,7 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument("--registry", metavar="DIR", help=where)
     command.add_argument("--labels", metavar="FILE", help="labels of the test objects; default: those of last time")
     command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files with the test objects")
-    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    _add_matching(command)
     command.add_argument(
         "--floor", dest="floors", action="append", type=_pair, metavar="CLASS=RECALL", help="lowest recall of a class"
     )

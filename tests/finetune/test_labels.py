@@ -76,3 +76,14 @@ def test_bad_files_are_named(tmp_path: Path, text: str, sentence: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="cannot be read"):
         read_labels(str(tmp_path / "no.csv"))
+
+
+def test_a_column_may_have_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("file,feh,source\n0012,-0.5,elsewhere\n7,,x\n")
+    rows = read_labels(str(path), ["fe_h"], {"fe_h": "feh", "source": "file"})
+    assert [(row["source"], row["fe_h"]) for row in rows] == [("0012", -0.5), ("7", None)]
+    with pytest.raises(LabelError, match=r"lack metal \(for fe_h\); the columns are file, feh, source"):
+        read_labels(str(path), ["fe_h"], {"fe_h": "metal"})
+    with pytest.raises(LabelError, match="say --label-column fe_h=NAME"):
+        read_labels(str(path), ["fe_h"])
