@@ -9,6 +9,7 @@ HERE = Path(__file__).resolve().parent
 CATALOG_READERS = ["lsdb>=0.11", "hats>=0.11", "duckdb>=1.4", "pandas>=2.3", "polars>=1.30"]
 TEST = [
     "pytest>=8.4",
+    "matplotlib>=3.10",
     "peft>=0.16",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
@@ -61,12 +62,13 @@ setup(
         "readers": CATALOG_READERS,
         "test": TEST,
         "lint": LINT,
-        "dev": [*TEST, *LINT, "matplotlib>=3.10"],
+        "dev": [*TEST, *LINT],
         "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
         "s3": ["s3fs>=2025.3"],
         "gcs": ["gcsfs>=2025.3"],
         "tensorboard": ["tensorboard>=2.19"],
         "peft": ["peft>=0.16"],
+        "report": ["matplotlib>=3.10"],
     },
     entry_points={"console_scripts": ["nightcat=pipeline.cli:main"]},
     classifiers=[

@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = commands.run_train(
                 options.task, options.labels, options.input, options.output, options=settings,
                 radius=options.radius, label_columns=names, split=options.split, split_by=options.split_by,
-                notes=_read(options.notes),
+                notes=_read(options.notes), page=options.report,
                 command=f"python -m finetune {shlex.join(arguments)}", say=_say,
             )  # fmt: skip
         elif options.command == "evaluate":
             report = commands.run_evaluate(
                 options.bundle, options.labels, options.input, other=options.against, radius=options.radius,
-                label_columns=names, seen=options.seen, device=options.device, say=_say,
+                label_columns=names, seen=options.seen, device=options.device, page=options.report, say=_say,
             )  # fmt: skip
         else:
             evaluations = dict(_named(text) for text in options.evaluation)
@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--labels", required=True, help="CSV, ECSV, Parquet, FITS or VOTable")
         command.add_argument("--input", nargs="+", required=True, help="files with the labelled objects")
         command.add_argument("--radius", type=float, default=1.0, help="arcsec, of a match by position")
+        command.add_argument("--report", default="", help="folder for a page with plots")
         command.add_argument("--label-column", action="append", default=[], metavar="NAME=COLUMN", help="renames one")
     card = commands.add_parser("card", help="write the model card")
     card.add_argument("bundle", help="folder of the model")

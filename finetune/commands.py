@@ -14,12 +14,13 @@ from finetune.bundle_writing import save_bundle
 from finetune.card import model_card
 from finetune.dataset import RADIUS, Dataset, load_dataset
 from finetune.evaluate import DRAWS, against
+from finetune.evaluation_page import details, write_page
 from finetune.inputs import list_files
 from finetune.judge import answers, judge, untrained_figures
 from finetune.labels import read_labels
 from finetune.predict import load_predictor
 from finetune.split import Split, inherit, make_split
-from finetune.task import Example, Task
+from finetune.task import Example, Row, Task
 from finetune.train import train_task
 from finetune.training_options import OptionsError, make_options
 from transforms.records import FileRef
@@ -54,6 +55,7 @@ def run_train(
     reader_options: Mapping[str, Any] = MappingProxyType({}),
     measure_options: Mapping[str, Any] = MappingProxyType({}),
     draws: int = DRAWS,
+    page: str | Path = "",
     say: Say = quiet,
 ) -> dict[str, Any]:
     """Fine-tune the model of a task on labelled files, judge it on objects that it has not seen, and save it.
@@ -86,6 +88,8 @@ def run_train(
         Options of the readers and of the classical steps.
     draws : int
         Of the bootstrap.
+    page : str or Path
+        Folder for a page with plots, and the evaluation as JSON; empty for none.
     say : callable
         Told what goes on, a sentence at a time.
 
@@ -131,7 +135,8 @@ def run_train(
         extra={SPLIT: plan.content()},
     )  # fmt: skip
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
-    return finish(report, bundle, dataset)
+    report = finish(report, bundle, dataset)
+    return _on_page(page, task, report, rows, kept, say) if page else report
 
 
 def _after(start: Bundle, plan: Split, examples: Sequence[Example], say: Say) -> Split:
@@ -158,6 +163,7 @@ def run_evaluate(
     measure_options: Mapping[str, Any] = MappingProxyType({}),
     draws: int = DRAWS,
     task: Task | None = None,
+    page: str | Path = "",
     say: Say = quiet,
 ) -> dict[str, Any]:
     """Judge a model on labelled files, beside its baseline and, where asked, another model.
@@ -186,6 +192,8 @@ def run_evaluate(
         Of the bootstrap.
     task : Task, optional
         A task that is not in the registry.
+    page : str or Path
+        As in ``run_train``.
     say : callable
         Told what goes on.
 
@@ -214,7 +222,21 @@ def run_evaluate(
         rival = load_predictor(find_bundle(other), device=device, dtype=dtype, task=task)
         _, others = answers(task, rival, fresh)
         report["against"] = {"digest": rival.digest, **against(task, rows, others, kept, draws=draws)}
-    return finish(report, checked, dataset)
+    report = finish(report, checked, dataset)
+    return _on_page(page, task, report, rows, kept, say) if page else report
+
+
+def _on_page(
+    folder: str | Path, task: Task, report: dict[str, Any], rows: Sequence[Row], kept: Sequence[Example], say: Say
+) -> dict[str, Any]:
+    """Write the page of an evaluation; where nothing could be judged, there is none."""
+    if not kept:
+        say(f"no page in {folder}: no object could be judged")
+        return report
+    report = {**report, **details(task, rows, kept)}
+    title = f"{report['model']['task']}: model {report['model']['digest']}"
+    say(f"wrote {write_page(folder, task, report, rows, kept, title)}")
+    return report
 
 
 def find_task(task: str | Task) -> Task:

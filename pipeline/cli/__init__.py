@@ -205,6 +205,7 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument(
         "--split-by", default="group", metavar="HOW", help="group (default), or sky:K for HEALPix cells of order K"
     )
+    command.add_argument("--report", metavar="DIR", help="folder for a page with plots, and the figures as JSON")
     command.add_argument("--notes", metavar="FILE", help="JSON for the card: intended_use, data, limits")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
     command.add_argument("--set", action="append", type=_pair, metavar="OPTION=VALUE", help="any training option")
@@ -219,6 +220,7 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
     command.add_argument("--device", default="cpu", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")
     command.add_argument("--output", metavar="FILE.json", help="write all figures to a file")
+    command.add_argument("--report", metavar="DIR", help="folder for a page with plots, and the figures as JSON")
     _add_display(command)
 
     command = add(

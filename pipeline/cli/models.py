@@ -49,6 +49,7 @@ def train(options: Namespace) -> int:
                 split=options.split or "",
                 split_by=options.split_by,
                 notes=notes,
+                page=options.report or "",
                 command=_command(),
                 say=say(options),
             )
@@ -83,6 +84,7 @@ def evaluate(options: Namespace) -> int:
             radius=options.radius,
             label_columns=dict(options.label_columns or ()),
             seen=options.seen,
+            page=options.report or "",
             device=options.device,
             say=say(options),
         )

@@ -162,7 +162,10 @@ def test_the_module_runs(sky: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = load_bundle(sky / "b").info
     assert info.created_by.startswith("python -m finetune train toy --labels")
     assert info.training["options"]["storage"] == "fp32"
-    assert main(["evaluate", str(sky / "b"), *common, "--seen", "--output", str(sky / "e.json")]) == 0
+    page = ["--report", str(sky / "page")]
+    assert main(["evaluate", str(sky / "b"), *common, "--seen", "--output", str(sky / "e.json"), *page]) == 0
+    assert json.loads((sky / "page" / "report.json").read_text()) == json.loads((sky / "e.json").read_text())
+    assert "<h2>Classes</h2>" in (sky / "page" / "index.html").read_text()
     assert json.loads((sky / "e.json").read_text())["n"] == 60
     assert main(["card", str(sky / "b"), "--evaluation", f"All={sky / 'e.json'}", "--output", str(sky / "c.md")]) == 0
     assert "## All" in (sky / "c.md").read_text()

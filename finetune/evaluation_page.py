@@ -1,0 +1,367 @@
+"""An evaluation as a page with plots, and the same as JSON beside it."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune.breakdown import break_down, find_axes
+from finetune.curves import class_curves
+from finetune.evaluate import ANSWERS
+from finetune.jsonfile import plain
+from finetune.task import Example, Row, Task
+
+TITLES = {"learned": "learned", "baseline": "classical", "best": "best"}
+_COLOURS = {"learned": "#0b6fb8", "baseline": "#b8860b", "best": "#2e8b57"}
+_DRAWS = 200
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; margin: .5rem 0; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #8884; }
+td.n { font-variant-numeric: tabular-nums; }
+img { max-width: 100%; background: #fff; }
+"""
+
+
+class ReportError(ValueError):
+    """A page cannot be made; the message says what is missing."""
+
+
+def details(task: Task, rows: Sequence[Row], examples: Sequence[Example], *, seed: int = 0) -> dict[str, Any]:
+    """What a page shows beyond the figures of merit.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    rows : sequence of dict
+        From ``answers``: with the measured columns.
+    examples : sequence of Example
+        The objects.
+    seed : int
+        Of the bootstraps.
+
+    Returns
+    -------
+    dict
+        ``curves`` by answer and class (classifiers), and ``breakdown``.
+    """
+    from transforms import measure
+
+    labels, groups = [e.labels for e in examples], [e.group for e in examples]
+    curves = {
+        answer: class_curves(task, rows, labels, groups, prefix, seed=seed, draws=_DRAWS)
+        for answer, prefix in ANSWERS.items()
+        if task.classes
+    }
+    axes = find_axes(task, measure.columns(task.record), rows, examples)
+    return {
+        "curves": {answer: found for answer, found in curves.items() if found},
+        "breakdown": break_down(task, rows, examples, axes, seed=seed),
+    }
+
+
+def write_page(
+    folder: str | Path,
+    task: Task,
+    report: Mapping[str, Any],
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    title: str,
+) -> Path:
+    """Write ``index.html`` with its plots inside, and ``report.json``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made where it is not there.
+    task : Task
+        The task.
+    report : mapping
+        From ``evaluate``, with ``details`` added.
+    rows, examples : sequence
+        What it was made from, for the plots.
+    title : str
+        Heading.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ReportError
+        Where matplotlib is not installed.
+    OSError
+        Where the folder cannot be written.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401 - the plots need it, and it is an extra
+    except ImportError as error:
+        raise ReportError("a page with plots needs the package matplotlib: pip install 'nightcat[report]'") from error
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [f"<h1>{html.escape(title)}</h1>", _lead(task, report), "<h2>Figures</h2>", _figures(report)]
+    if report.get("classes"):
+        parts += _classes(report)
+    parts += _errors(task, rows, examples, report)
+    parts += _breakdown(report)
+    text = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+    text += f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    (folder / "report.json").write_text(json.dumps(plain(dict(report)), indent=1) + "\n", encoding="utf-8")
+    page = folder / "index.html"
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def _lead(task: Task, report: Mapping[str, Any]) -> str:
+    model, data = report.get("model", {}), report.get("data", {})
+    fingerprint = str(data.get("fingerprint", ""))[:16]
+    deviations = report.get("breakdown", {}).get("deviations", [])
+    hidden = len({(d["axis"], d["part"]) for d in deviations if d["answer"] == "best"})
+    warning = (
+        f" <strong>{hidden} part{'s deviate' if hidden > 1 else ' deviates'} from the average; see below.</strong>"
+        if hidden
+        else ""
+    )
+    return (
+        f"<p>{html.escape(task.description)} Model <code>{html.escape(str(model.get('digest', '')))}</code>, "
+        f"{report.get('n', 0)} objects in {report.get('groups', 0)} groups, data <code>{fingerprint}</code>. "
+        f"Intervals are 95 % of a bootstrap over groups.{warning}</p>"
+    )
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    metrics, before = report.get("metrics", {}), report.get("untrained", {})
+    against, apart = report.get("against", {}), report.get("differences", {}).get("best - baseline", {})
+    names = list(dict.fromkeys(name for figures in metrics.values() for name in figures))
+    head = ["figure", *(["before training"] if before else []), *TITLES.values(), "best minus classical"]
+    head += [f"best minus {against['digest'][:16]}"] if against else []
+    rows = []
+    for name in names:
+        row = [name, *([_text(before.get(name))] if before else [])]
+        row += [_text(metrics.get(answer, {}).get(name)) for answer in TITLES]
+        row += [_text(apart.get(name), sign=True)]
+        row += [_text(against.get("best", {}).get(name), sign=True)] if against else []
+        rows.append(row)
+    return _table(head, rows)
+
+
+def _classes(report: Mapping[str, Any]) -> list[str]:
+    parts = ["<h2>Classes</h2>"]
+    curves = report.get("curves", {})
+    for answer, found in report["classes"].items():
+        rows = []
+        for name, values in found["report"].items():
+            own = curves.get(answer, {}).get(name, {})
+            recall = own.get("recall_at", {})
+            rows.append([
+                name, values["support"], _text(values["precision"]), _text(values["recall"]), _text(values["f1"]),
+                _text(own.get("roc_auc")), _text(own.get("average_precision")), *(_text(v) for v in recall.values()),
+            ])  # fmt: skip
+        rates = next((list(c["recall_at"]) for c in curves.get(answer, {}).values()), [])
+        head = ["class", "n", "precision", "recall", "F1", "area under ROC", "average precision"]
+        head += [f"recall at {float(rate):.0%} false positives" for rate in rates]
+        parts += [f"<h3>{TITLES[answer]}</h3>", _table(head, [[*r, *[""] * (len(head) - len(r))] for r in rows])]
+    parts.append(_image(_confusions(report["classes"]), "confusion matrices: rows the truth, columns the answer"))
+    for key, title, x, y in (
+        ("roc", "ROC", "false-positive rate", "recall"),
+        ("precision_recall", "precision and recall", "recall", "precision"),
+    ):
+        if curves:
+            parts.append(_image(_curve_plot(curves, key, x, y), f"{title} of each class against all others"))
+    if report.get("reliability"):
+        parts.append(_image(_reliability(report["reliability"]), "stated probability against the share that is right"))
+    return parts
+
+
+def _errors(task: Task, rows: Sequence[Row], examples: Sequence[Example], report: Mapping[str, Any]) -> list[str]:
+    labels = list(report.get("errors", {}).get("best", {}))
+    if not labels:
+        return []
+    keys = ("n", "bias", "mae", "scatter", "within_1_sigma", "within_2_sigma")
+    head = [
+        "answer",
+        "label",
+        "n",
+        "median residual",
+        "median absolute",
+        "1.4826 MAD",
+        "within 1 sigma",
+        "within 2 sigma",
+    ]
+    table = [
+        [TITLES[answer], label, *(_text(values.get(key)) for key in keys)]
+        for answer, found in report["errors"].items()
+        for label, values in found.items()
+    ]
+    parts = ["<h2>Residuals</h2>", _table(head, table)]
+    from transforms import measure
+
+    axes = find_axes(task, measure.columns(task.record), rows, examples)
+    numbers = [axis for axis in axes if not any(isinstance(v, str) for v in axis.values)]
+    places = [("right ascension", "deg", [e.record.ra for e in examples])] if any(e.record.ra for e in examples) else []
+    panels = [(axis.title, axis.unit, axis.values) for axis in numbers] + places
+    for label in labels:
+        residual = [
+            None if row.get(f"best_{label}") is None or e.labels.get(label) is None
+            else row[f"best_{label}"] - e.labels[label]
+            for row, e in zip(rows, examples, strict=True)
+        ]  # fmt: skip
+        parts.append(
+            _image(_residuals(label, residual, panels), f"residuals of the best {label}: running median, 68 %")
+        )
+    return parts
+
+
+def _breakdown(report: Mapping[str, Any]) -> list[str]:
+    found = report.get("breakdown")
+    if not found or not found["axes"]:
+        return []
+    parts = [
+        "<h2>Parts of the objects</h2>",
+        "<p>Of the best answer, with the scatter of parts of that size drawn by chance. A part deviates where a figure "
+        "of merit is worse, or a median "
+        f"residual larger, than that of all objects, at a chance of {found['level']:.0%} over all "
+        f"{found['comparisons']} comparisons. Parts may hold another mix of classes.</p>",
+    ]
+    rows = [
+        [found["axes"][d["axis"]]["title"], d["part"], d["n"], d["figure"], _text(d["value"]), _text(d["average"]),
+         f"{d['value'] - d['average']:+.4g} ± {d['error']:.2g}"]
+        for d in found["deviations"]
+        if d["answer"] == "best"
+    ]  # fmt: skip
+    if rows:
+        parts.append(_table(["property", "part", "n", "figure", "there", "of all", "difference"], rows))
+    else:
+        parts.append("<p>No part deviates.</p>")
+    for axis in found["axes"].values():
+        names = list(axis["parts"][0]["best"])
+        body = [
+            [part["name"], part["n"], *(_with_error(part["best"].get(name)) for name in names)]
+            for part in axis["parts"]
+        ]
+        unit = f", {axis['unit']}" if axis["unit"] else ""
+        parts += [f"<h3>{html.escape(axis['title'] + unit)}</h3>", _table(["part", "n", *names], body)]
+    return parts
+
+
+def _confusions(classes: Mapping[str, Any]) -> Any:
+    figure, axes = _panels(len(classes), 4.6)
+    for axis, (answer, found) in zip(axes, classes.items(), strict=True):
+        matrix = np.array(found["confusion"], float)
+        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+        names = [name or "none" for name in found["classes"]]
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+        axis.set_yticks(range(matrix.shape[0]), names[: matrix.shape[0]], fontsize=8)
+        axis.set_title(TITLES[answer], fontsize=10)
+        for (i, j), count in np.ndenumerate(matrix):
+            if count:
+                colour = "white" if share[i, j] > 0.5 else "black"
+                axis.text(j, i, f"{int(count)}", ha="center", va="center", fontsize=7, color=colour)
+    return figure
+
+
+def _curve_plot(curves: Mapping[str, Any], key: str, x: str, y: str) -> Any:
+    names = list(dict.fromkeys(name for found in curves.values() for name in found))
+    figure, axes = _panels(len(names), 2.6)
+    for axis, name in zip(axes, names, strict=True):
+        for answer, found in curves.items():
+            if name in found:
+                axis.plot(
+                    *found[name][key], color=_COLOURS[answer], label=TITLES[answer], lw=1.3, drawstyle="steps-post"
+                )
+        axis.set(title=name, xlim=(0, 1), ylim=(0, 1.02), xlabel=x, ylabel=y)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def _reliability(reports: Mapping[str, Any]) -> Any:
+    figure, axes = _panels(len(reports), 3.2)
+    for axis, (answer, report) in zip(axes, reports.items(), strict=True):
+        bins = [b for b in report["bins"] if b["n"]]
+        stated, right, n = ([b[key] for b in bins] for key in ("confidence", "accuracy", "n"))
+        error = [np.sqrt(max(a * (1 - a), 0.25 / k) / k) for a, k in zip(right, n, strict=True)]
+        axis.plot([0, 1], [0, 1], color="#999", lw=1)
+        axis.errorbar(stated, right, error, fmt="o", color=_COLOURS[answer], ms=4)
+        axis.set(title=f"{TITLES[answer]}, ECE {report['ece']:.3f}", xlim=(0, 1), ylim=(0, 1.02))
+        axis.set(xlabel="stated probability", ylabel="share right")
+    return figure
+
+
+def _residuals(label: str, residual: Sequence[float | None], panels: Sequence[tuple[str, str, Sequence[Any]]]) -> Any:
+    figure, axes = _panels(max(len(panels), 1), 3.4)
+    for axis, (title, unit, values) in zip(axes, panels, strict=False):
+        pairs = [(v, r) for v, r in zip(values, residual, strict=True) if v is not None and r is not None]
+        if not pairs:
+            continue
+        x, y = np.array(pairs, float).T
+        reach = max(float(np.quantile(np.abs(y), 0.98)) * 1.3, 1e-12)
+        axis.plot(x, np.clip(y, -reach, reach), ".", ms=3, alpha=0.5, color=_COLOURS["best"])
+        order = np.argsort(x, kind="stable")
+        chunks = [c for c in np.array_split(order, max(1, min(10, x.size // 15))) if c.size]
+        low, middle, high = np.array([np.quantile(y[c], [0.16, 0.5, 0.84]) for c in chunks]).T
+        at = [float(np.median(x[c])) for c in chunks]
+        axis.fill_between(at, low, high, alpha=0.25, color=_COLOURS["best"], lw=0)
+        axis.plot(at, middle, color="black", lw=1.2)
+        axis.axhline(0, color="#999", lw=0.8)
+        axis.set(xlabel=f"{title} / {unit}" if unit else title, ylabel=f"{label} - truth", ylim=(-reach, reach))
+        if x.min() > 0 and x.max() > 30 * x.min():
+            axis.set_xscale("log")
+    return figure
+
+
+def _panels(count: int, size: float) -> tuple[Any, list[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    across = min(count, max(1, int(13 // size)))
+    down = -(-count // across)
+    figure = Figure(figsize=(across * size, down * size * 0.85), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(np.atleast_1d(figure.subplots(down, across)).ravel())
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
+
+
+def _image(figure: Any, text: str) -> str:
+    from base64 import b64encode
+
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    data = b64encode(stream.getvalue()).decode()
+    words = html.escape(text)
+    return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td class=n>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _text(value: Any, sign: bool = False) -> str:
+    form = "+.4g" if sign else ".4g"
+    if value is None or (isinstance(value, Sequence) and value[0] is None):
+        return ""
+    if isinstance(value, Sequence):
+        middle, low, high = value
+        return format(middle, form) + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
+    return format(value, form) if isinstance(value, float) else str(value)
+
+
+def _with_error(pair: Sequence[float | None] | None) -> str:
+    if not pair or pair[0] is None:
+        return ""
+    return f"{pair[0]:.4g}" if pair[1] is None else f"{pair[0]:.4g} ± {pair[1]:.2g}"
