@@ -38,6 +38,7 @@ def forget() -> None:
     """Drop what was read from the registries: a test after the toy ones must see the real formats again."""
     pipeline.sinks._columns.cache_clear()
     transforms.readers.formats.cache_clear()
+    transforms.measure.columns.cache_clear()
 
 
 def write_night(folder: Path, files: int = 6, first: int = 100) -> Path:

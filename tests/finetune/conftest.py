@@ -42,6 +42,8 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The toy file format stands in for the real readers."""
     monkeypatch.setattr(transforms.readers, "MODULES", (toy.MODULE,))
     monkeypatch.setitem(transforms.measure.STEPS, LightCurve, (toy.MODULE, "measure_light_curve", LightCurve))
-    transforms.readers.formats.cache_clear()
+    for cached in (transforms.readers.formats, transforms.measure.columns):
+        cached.cache_clear()
     yield
-    transforms.readers.formats.cache_clear()
+    for cached in (transforms.readers.formats, transforms.measure.columns):
+        cached.cache_clear()
