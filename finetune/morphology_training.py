@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from finetune.losses import class_loss
 from finetune.morphology_baseline import MorphologyBaseline, numbers_of
-from finetune.partial_labels import parse_label, partial_loss
+from finetune.partial_labels import parse_label
 from finetune.task import Example, Prepared
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def train_head(
     for (index,) in loader:
         copy = torch.randint(pooled.shape[1], (len(index), 2))
         seen = pooled[index[:, None], copy, torch.arange(2)]
-        loss = partial_loss(model.head(seen, values[index], there[index])["logits"], labels[index], 0.05)
+        loss = class_loss(model.head(seen, values[index], there[index])["logits"], labels[index], 0.05)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

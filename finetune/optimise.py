@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import TrainingArguments
 
@@ -120,6 +121,44 @@ def parameter_groups(model: nn.Module, options: TrainingOptions, head: Sequence[
         {"params": parameters, "lr": options.learning_rate * factor, "weight_decay": decay}
         for (factor, decay), parameters in sorted(groups.items(), key=lambda pair: pair[0])
     ]
+
+
+def make_optimizer(groups: Sequence[dict[str, Any]], options: TrainingOptions) -> torch.optim.Optimizer:
+    """Make the optimiser.
+
+    Parameters
+    ----------
+    groups : sequence of dict
+        From ``parameter_groups``.
+    options : TrainingOptions
+        Gives kind, rate and momentum.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        New.
+    """
+    if options.optimizer == "sgd":
+        nesterov = options.momentum > 0
+        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, lr=options.learning_rate)
+
+
+def set_dropout(model: nn.Module, share: float | None) -> None:
+    """Set every dropout of a model.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place.
+    share : float or None
+        What is set to zero; None changes nothing.
+    """
+    if share is None:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = share
 
 
 def _first(factors: Mapping[str, float], name: str) -> float:

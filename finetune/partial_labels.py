@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 
 def parse_label(text: str | None, classes: Sequence[str]) -> np.ndarray:
@@ -66,29 +65,8 @@ def exact_class(likelihood: np.ndarray) -> int | None:
     return int(possible[0]) if possible.size == 1 else None
 
 
-def partial_loss(logits: torch.Tensor, likelihood: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    """Mean negative logarithm of the probability of the labels.
-
-    Parameters
-    ----------
-    logits : Tensor, shape (n, classes)
-        Unnormalised log-probabilities.
-    likelihood : Tensor, shape (n, classes)
-        From ``parse_label``.
-    smoothing : float
-        Share of a uniform distribution mixed into the prediction, so that a wrong label costs a bounded amount.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
-    """
-    probability = (1 - smoothing) * logits.softmax(dim=1) + smoothing / logits.shape[1]
-    return -torch.log((probability * likelihood).sum(dim=1).clamp_min(1e-9)).mean()
-
-
 def partial_log_loss(probability: np.ndarray, likelihood: np.ndarray) -> float:
-    """The same loss from probabilities.
+    """Mean negative logarithm of the probability of the labels, as ``losses.class_loss`` has it.
 
     Parameters
     ----------

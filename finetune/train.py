@@ -16,6 +16,7 @@ from transformers import set_seed
 
 from finetune.bundle import check_version, load_bundle
 from finetune.jsonfile import plain
+from finetune.losses import make_class_loss
 from finetune.methods import apply_method, finish_method, parse_method
 from finetune.network import Network, resolve_device, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
@@ -268,13 +269,23 @@ def _train_member(
     def pairs(part: tuple[Sequence[Example], Sequence[Prepared]]) -> list[tuple[Prepared, Any]]:
         return [(prepared, task.encode(example.labels)) for example, prepared in zip(*part, strict=True)]
 
+    learning, checking = pairs(train), pairs(validation)
+    if options.loss:
+        targets = [target for _, target in learning]
+        try:
+            chosen = make_class_loss(
+                options.loss, options.label_smoothing, bool(options.class_weights), targets, len(task.classes)
+            )
+        except ValueError as error:
+            raise TrainingError(f"task {task.name}: {error}") from error
+        task = replace(task, loss=chosen)
     with tempfile.TemporaryDirectory(prefix="nightcat-train-") as scratch:
         folder = str(Path(options.checkpoints) / f"member_{member}") if options.checkpoints else scratch
         own = replace(options, resume=options.resume and any(Path(folder).glob("checkpoint-*")))
         if options.tensorboard:
             os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(options.tensorboard) / f"member_{member}")
         weights = balance_weights(train[0], options.balance)
-        trainer = SurveyTrainer(task, model, pairs(train), pairs(validation), own, seed, folder, weights)
+        trainer = SurveyTrainer(task, model, learning, checking, own, seed, folder, weights)
         history = trainer.fit()
     model = finish_method(model)
     round_weights(model, options.storage)

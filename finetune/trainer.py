@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from finetune.network import Network, accepted, run_network, stack, to_tensor
-from finetune.optimise import arguments, freeze, parameter_groups
+from finetune.optimise import arguments, freeze, make_optimizer, parameter_groups, set_dropout
 from finetune.sampling import Collator, StepSampler, Targets
 from finetune.task import Prepared, Task
 from finetune.training_options import TrainingOptions
@@ -87,6 +87,7 @@ class SurveyTrainer(Trainer):
         self.validation, self.watch = list(validation), Watch.start(options.ema)
         self.collator = Collator(task, accepted(model, sorted(train[0][0])), seed)
         self.frozen = freeze(model, options.freeze)
+        set_dropout(model, options.dropout)
         self._sum, self._seen, self._judged = 0.0, 0, -1
         super().__init__(
             model=model,
@@ -153,7 +154,7 @@ class SurveyTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a group for each learning rate, and no decay on vectors.
+        """A group for each learning rate, and no decay on vectors.
 
         Parameters
         ----------
@@ -167,7 +168,7 @@ class SurveyTrainer(Trainer):
         """
         if self.optimizer is None:
             groups = parameter_groups(model or self.model, self.options, self.task.options.get("head", ()))
-            self.optimizer = torch.optim.AdamW(groups, lr=self.options.learning_rate)
+            self.optimizer = make_optimizer(groups, self.options)
         return self.optimizer
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from finetune.losses import FORMS as LOSSES
+from finetune.losses import parse_loss
 from finetune.methods import parse_method
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 #: What ``Task.options`` may hold.
 SECTIONS = ("build", "training", "restore", "initialise", "head")
+OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "linear", "constant_with_warmup")
 
 
@@ -48,8 +51,20 @@ class TrainingOptions:
     method : str
         How much of the model is trained: ``"full"``, ``"head"``, ``"layers:K"`` (the last K blocks and the head),
         ``"lora"``, ``"lora:RANK"`` or ``"ia3"`` (adapters, by ``peft``).
+    loss : str
+        Of a classifier: ``"cross_entropy"``, ``"focal"`` or ``"focal:GAMMA"``; empty for the task's own.
+    label_smoothing : float
+        Share of a uniform distribution in the prediction; for ``loss``.
+    class_weights : str
+        ``"balanced"``: each class counts by one over its number of objects; empty for none. For ``loss``.
+    optimizer : str
+        ``"adamw"`` or ``"sgd"``.
+    momentum : float
+        Of SGD, with Nesterov's correction where it is not 0.
+    dropout : float or None
+        Share that every dropout of the model sets to zero; None leaves them as ``build`` made them.
     learning_rate : float
-        Peak rate of AdamW.
+        Peak rate of the optimiser.
     lr_decay : float
         Factor of the rate from one block of the model to the one below it; 1 for the same rate everywhere.
     lr_factors : mapping of str to float
@@ -98,6 +113,12 @@ class TrainingOptions:
     batch_size: int = 32
     accumulation: int = 1
     method: str = "full"
+    loss: str = ""
+    label_smoothing: float = 0.0
+    class_weights: str = ""
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    dropout: float | None = None
     learning_rate: float = 1e-3
     lr_decay: float = 1.0
     lr_factors: Mapping[str, float] = field(default_factory=dict)
@@ -188,10 +209,26 @@ def make_options(task: Task, given: Mapping[str, Any] | None = None) -> Training
         if name in values:
             values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
     options = TrainingOptions(**values)
-    faults += _check(options)
+    faults += _check(options) + _check_loss(options, task)
     if faults:
         raise OptionsError(faults)
     return options
+
+
+def _check_loss(options: TrainingOptions, task: Task) -> list[str]:
+    faults = []
+    if options.class_weights not in ("", "balanced"):
+        faults.append(f"class_weights {options.class_weights!r} is not one of balanced, or empty")
+    if not options.loss:
+        given = [name for name in ("label_smoothing", "class_weights") if getattr(options, name)]
+        return faults + [f"{name} needs a loss: one of {LOSSES}" for name in given]
+    if not task.classes:
+        faults.append(f"loss {options.loss!r} is one of a classifier, and task {task.name} has no classes")
+    try:
+        parse_loss(options.loss)
+    except ValueError as error:
+        faults.append(str(error))
+    return faults
 
 
 def _check(options: TrainingOptions) -> list[str]:
@@ -217,6 +254,11 @@ def _check(options: TrainingOptions) -> list[str]:
     number("lr_decay", 0, 1)
     number("weight_decay", 0, 10)
     number("warmup", 0, 1)
+    number("label_smoothing", 0, 0.999)
+    number("momentum", 0, 0.999)
+    if options.dropout is not None:
+        number("dropout", 0, 0.999)
+    choice("optimizer", OPTIMIZERS)
     number("clip", 0, 1e9)
     number("ema", 0, 0.99999)
     choice("schedule", SCHEDULES)

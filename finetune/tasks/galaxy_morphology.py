@@ -10,7 +10,7 @@ import numpy as np
 from finetune.classification import best_of, class_columns, decode_classes, fit_calibration, fit_mixture, judge_classes
 from finetune.morphology_baseline import MorphologyBaseline
 from finetune.morphology_training import LR_FACTORS, augment_stamps, initialise
-from finetune.partial_labels import parse_label, partial_loss
+from finetune.partial_labels import parse_label
 from finetune.stamps import prepare_stamp
 from finetune.task import Example, Labels, Prepared, Row, Task
 from transforms.columns import FLOAT32, STRING, Column
@@ -77,7 +77,9 @@ def loss(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
     Tensor
         Scalar.
     """
-    return partial_loss(outputs["logits"], targets["likelihood"].to(outputs["logits"].dtype), SMOOTHING)
+    from finetune.losses import class_loss
+
+    return class_loss(outputs["logits"], targets["likelihood"].to(outputs["logits"].dtype), SMOOTHING)
 
 
 def encode(labels: Labels) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from finetune.bundle import Bundle
-from finetune.optimise import freeze, parameter_groups
+from finetune.optimise import freeze, make_optimizer, parameter_groups, set_dropout
 from finetune.predict import load_predictor
 from finetune.sampling import Collator, StepSampler, balance_weights
 from finetune.task import Task
@@ -124,6 +124,27 @@ def test_accumulation_is_a_larger_batch() -> None:
     one = train(quiet, batch_size=8, steps=4, storage="fp32")
     two = train(quiet, batch_size=4, accumulation=2, steps=4, storage="fp32")
     np.testing.assert_allclose(weights(one), weights(two), rtol=1e-3, atol=1e-5)
+
+
+def test_other_optimisers_and_dropout() -> None:
+    examples = TASK.simulate(30, 0)
+    given = {"optimizer": "sgd", "learning_rate": 0.05, "steps": 30, "evaluations": 3, "dropout": 0.2}
+    trained = train_task(TASK, examples[:20], examples[20:], make_options(TASK, given))
+    history = trained.history[0]
+    assert history[-1]["loss"] < history[0]["loss"]
+    model = TASK.build()
+    set_dropout(model, None)
+    before = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert before
+    assert set(before) == {0.0}
+    set_dropout(model, 0.3)
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    flux, mask = torch.randn(4, 8), torch.ones(4, 8)
+    model.train()
+    assert not torch.equal(model(flux, mask)["logits"], model(flux, mask)["logits"])
+    groups = [{"params": list(model.parameters()), "lr": 0.1, "weight_decay": 0.0}]
+    plain = make_optimizer(groups, make_options(TASK, {"optimizer": "sgd", "momentum": 0}))
+    assert (type(plain), plain.defaults["nesterov"]) == (torch.optim.SGD, False)
 
 
 def test_bf16_trains() -> None:

@@ -11,7 +11,8 @@ import torch
 from finetune import morphology_training
 from finetune.bundle import Info, load_bundle
 from finetune.bundle_writing import save_bundle
-from finetune.partial_labels import exact_class, parse_label, partial_loss
+from finetune.losses import class_loss
+from finetune.partial_labels import exact_class, parse_label
 from finetune.predict import make_predictor
 from finetune.tasks import get
 from transforms.flags import decode as names
@@ -235,6 +236,6 @@ def test_labels_that_name_several_classes():
         with pytest.raises(ValueError, match=wrong.split(":")[0]):
             parse_label(wrong, TASK.classes)
     logits = torch.tensor([[0.0, 3.0, 0.0, 3.0, 0.0]])
-    both = partial_loss(logits, torch.tensor(parse_label("disk|odd", TASK.classes))[None])
-    one = partial_loss(logits, torch.tensor(parse_label("disk", TASK.classes))[None])
+    both = class_loss(logits, torch.tensor(parse_label("disk|odd", TASK.classes))[None])
+    one = class_loss(logits, torch.tensor(parse_label("disk", TASK.classes))[None])
     assert both < 0.2 < one
