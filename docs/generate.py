@@ -83,7 +83,52 @@ def commands_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"formats.md": formats_page, "flags.md": flags_page, "schema.md": schema_page, "commands.md": commands_page}
+def training_page() -> str:
+    """The options of a training, from their docstring, with the defaults of each task."""
+    import inspect
+    from dataclasses import MISSING, fields
+
+    from finetune import tasks
+    from finetune.training_options import TrainingOptions, make_options
+
+    text = inspect.getdoc(TrainingOptions).partition("Parameters\n----------\n")[2]
+    kinds, meanings = {}, {}
+    for line in text.splitlines():
+        if line and not line.startswith(" "):
+            name, _, kinds[name] = line.partition(" : ")
+            meanings[name] = ""
+        else:
+            meanings[name] += f" {line.strip()}"
+    every = {name: make_options(tasks.get(name)).as_dict() for name in tasks.names()}
+
+    def bars(text: str) -> str:
+        return text.replace("|", "\\|")
+
+    lines = [
+        NOTE,
+        "# Training options\n",
+        "Each is set by `nightcat train TASK ... --set OPTION=VALUE`, where a value is JSON or text. A task has",
+        "defaults of its own where they differ.\n",
+        "| option | type | default | of a task | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for field in fields(TrainingOptions):
+        default = field.default_factory() if field.default is MISSING else field.default
+        own = [f"{name} `{given[field.name]!r}`" for name, given in every.items() if given[field.name] != default]
+        meaning = meanings[field.name].strip().replace("``", "`")
+        lines.append(
+            f"| `{field.name}` | {kinds[field.name]} | `{default!r}` | {bars(', '.join(own))} | {bars(meaning)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "formats.md": formats_page,
+    "flags.md": flags_page,
+    "schema.md": schema_page,
+    "commands.md": commands_page,
+    "training.md": training_page,
+}
 
 
 def main() -> None:
