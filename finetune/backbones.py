@@ -163,12 +163,16 @@ class Frozen:
         """
         _LATEST[:] = [self]
         small = images.to(torch.uint8).contiguous()
+        if torch.compiler.is_compiling():  # an exported program keeps nothing
+            return self._all(small)
         key = hashlib.blake2b(small.cpu().numpy().data, digest_size=16).digest() + str(small.shape).encode()
         if key != self._last[0]:
-            with torch.autocast(small.device.type, enabled=False):
-                parts = [self._part(part) for part in small.split(self._chunk)]
-            self._last = (key, torch.cat(parts))
+            self._last = (key, self._all(small))
         return self._last[1]
+
+    def _all(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.cat([self._part(part) for part in images.split(self._chunk)])
 
     def _part(self, images: torch.Tensor) -> torch.Tensor:
         """One chunk, filled up to its fixed size: the last bits then do not depend on the batch."""

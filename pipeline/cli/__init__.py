@@ -224,6 +224,12 @@ def _add_model_commands(add: _Add) -> None:
     _add_display(command)
 
     command = add(
+        "export", "pipeline.cli.models:export", "Write a model as a torch.export program that runs without nightcat."
+    )
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
+    command.add_argument("--output", required=True, metavar="FILE.pt2", help="file to write")
+    _add_display(command)
+    command = add(
         "adapt",
         "pipeline.cli.models:adapt",
         "Adapt a model to an instrument by some tens of its files; no labels.",

@@ -121,6 +121,41 @@ def adapt(options: Namespace) -> int:
     return told(work, tell)
 
 
+def export(options: Namespace) -> int:
+    """Write a model as a program of ``torch.export``.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+
+    def work() -> dict[str, Any]:
+        from finetune.commands import find_bundle
+        from finetune.export import run_export
+
+        return run_export(find_bundle(options.bundle), options.output)
+
+    def tell(found: dict[str, Any]) -> None:
+        kinds = {
+            key: ", ".join(f"{n} {kind} {shape}" for n, (shape, kind) in found[key].items())
+            for key in ("inputs", "outputs")
+        }
+        text = (
+            f"wrote {found['path']}: {found['task']} {found['digest'][:16]}, batches of {found['batch_size']}\n"
+            f"  in:  {kinds['inputs']}\n  out: {kinds['outputs']}\n"
+            f"  largest difference from the model: {found['difference']:.2g} of an output's largest value"
+        )
+        show(options, found, text)
+
+    return told(work, tell)
+
+
 def _command() -> str:
     return f"nightcat {shlex.join(sys.argv[1:])}"
 
