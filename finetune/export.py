@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from finetune.bundle import Bundle, check_version, load_bundle
-from finetune.network import Network, accepted, stack, to_tensor
+from finetune.network import Network, mean_answer
 from finetune.task import Prepared, Task
 
 SUFFIX = ".pt2"
@@ -25,18 +25,14 @@ class ExportError(ValueError):
 
 
 class _Members(torch.nn.Module):
-    """The mean of the members, as the survey takes it."""
+    """The members of a model as one module."""
 
     def __init__(self, models: Sequence[torch.nn.Module]) -> None:
         super().__init__()
         self.models = torch.nn.ModuleList(models)
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        answers = [
-            {name: value.float() for name, value in model(**inputs).items() if isinstance(value, torch.Tensor)}
-            for model in self.models
-        ]
-        return {name: torch.stack([answer[name] for answer in answers]).mean(0) for name in answers[0]}
+        return mean_answer(self.models, inputs)
 
 
 def run_export(bundle: str | Path, output: str | Path, *, task: Task | None = None) -> dict[str, Any]:
@@ -73,7 +69,7 @@ def run_export(bundle: str | Path, output: str | Path, *, task: Task | None = No
     task = check_version(task, checked) if task is not None else checked.task()
     network = Network(checked.networks(task), torch.device("cpu"))
     first, other = _batches(task)
-    inputs = _tensors(network, first)
+    inputs = network.inputs(first)
     network(first, len(first))  # frozen stages that are loaded at their first use must be there before the tracing
     try:
         with torch.no_grad():
@@ -111,21 +107,19 @@ def _batches(task: Task) -> tuple[list[Prepared], list[Prepared]]:
     raise ExportError(f"task {task.name} simulates no {2 * task.batch_size} objects to check the program with")
 
 
-def _tensors(network: Network, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
-    names = accepted(network.models[0], sorted(batch[0]))
-    return {name: to_tensor(value) for name, value in stack(batch, names).items()}
-
-
 def _difference(path: Path, network: Network, batch: Sequence[Prepared]) -> float:
     program = torch.export.load(path).module()
     with torch.inference_mode():
-        found = {name: value.numpy() for name, value in program(**_tensors(network, batch)).items()}
+        found = {name: value.numpy() for name, value in program(**network.inputs(batch)).items()}
     wanted = network(batch, len(batch))
-    worst = 0.0
-    for name, value in wanted.items():
-        apart = np.abs(found[name] - value)
-        worst = max(worst, float(apart.max() / max(float(np.abs(value).max()), 1e-12)))
-    return worst
+    return max((_apart(found[name], value) for name, value in wanted.items()), key=lambda one: (one != one, one))
+
+
+def _apart(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference as a fraction of the largest value; NaN where only one of them is NaN."""
+    same = np.isnan(found) & np.isnan(wanted)
+    scale = float(np.nanmax(np.abs(wanted), initial=1e-12))
+    return float(np.where(same, 0.0, np.abs(found - wanted)).max(initial=0.0) / scale)
 
 
 def _about(task: Task, bundle: Bundle) -> dict[str, Any]:

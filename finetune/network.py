@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,13 +159,26 @@ class Network:
         """
         if not 0 < len(batch) <= size:
             raise ValueError(f"a batch of {len(batch)} does not fit a shape of {size}")
-        self._names = self._names or accepted(self.models[0], sorted(batch[0]))
-        padded = [*batch, *[batch[0]] * (size - len(batch))]
-        inputs = {k: to_tensor(v).to(self.device) for k, v in stack(padded, self._names).items()}
+        inputs = self.inputs([*batch, *[batch[0]] * (size - len(batch))])
         with torch.inference_mode(), self._precision():
-            answers = [_tensors(model(**inputs)) for model in self.models]
-        mean = {k: torch.stack([a[k] for a in answers]).mean(0) if answers[1:] else v for k, v in answers[0].items()}
+            mean = mean_answer(self.models, inputs)
         return {name: tensor[: len(batch)].cpu().numpy() for name, tensor in mean.items()}
+
+    def inputs(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """What the models are given.
+
+        Parameters
+        ----------
+        batch : sequence of Prepared
+            At least one.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The arrays that they take, stacked, on the device.
+        """
+        self._names = self._names or accepted(self.models[0], sorted(batch[0]))
+        return {name: to_tensor(value).to(self.device) for name, value in stack(batch, self._names).items()}
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -173,6 +186,25 @@ class Network:
         half = torch.autocast(self.device.type, torch.bfloat16) if self.dtype == "bf16" else contextlib.nullcontext()
         with half, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
+
+
+def mean_answer(models: Iterable[torch.nn.Module], inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The mean of the members' outputs.
+
+    Parameters
+    ----------
+    models : iterable of Module
+        At least one.
+    inputs : mapping of str to Tensor
+        A batch.
+
+    Returns
+    -------
+    dict of str to Tensor
+        float32.
+    """
+    answers = [_tensors(model(**inputs)) for model in models]
+    return {k: torch.stack([a[k] for a in answers]).mean(0) if answers[1:] else v for k, v in answers[0].items()}
 
 
 def _tensors(outputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:

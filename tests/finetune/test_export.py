@@ -16,6 +16,7 @@ from finetune.export import ExportError, run_export
 from finetune.network import Network, stack
 from tests.finetune.toy_task import TASK
 
+NAN = float("nan")
 #: What a user without this package does with the file.
 ALONE = """
 import json, sys
@@ -53,6 +54,14 @@ def test_a_program_that_answers_otherwise_is_not_left(
     with pytest.raises(ExportError, match="differs from the model"):
         run_export(bundle.path, tmp_path / "toy.pt2", task=TASK)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the one before"]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "apart"),
+    [([1.0, -4.0], [1.0, -5.0], 0.2), ([1.0, NAN], [1.0, NAN], 0.0), ([1.0, NAN], [1.0, 2.0], NAN)],
+)
+def test_an_answer_that_is_no_number_differs_from_one_that_is(found: list, wanted: list, apart: float) -> None:
+    assert export._apart(np.array(found), np.array(wanted)) == pytest.approx(apart, nan_ok=True)
 
 
 def test_what_cannot_be_exported_says_why(bundle: Bundle, tmp_path: Path, toys: None) -> None:
