@@ -83,7 +83,9 @@ def carry(
             if files:
                 if fresh is not None:
                     files.append((fresh, None))
-                out[key] = _merge(staging, data_path(*key[:2], order, key[2], run_id), key, files)
+                merged = _merge(staging, data_path(*key[:2], order, key[2], run_id), key, files)
+                if merged is not None:
+                    out[key] = merged
     return sorted(out.values()), kept
 
 
@@ -149,7 +151,7 @@ class _Choice:
 _File = tuple[pq.ParquetFile, _Choice | None]  #: Rows, and which of them stay; None for all.
 
 
-def _merge(staging: Store, path: str, key: _Key, files: Sequence[_File]) -> StagedFile:
+def _merge(staging: Store, path: str, key: _Key, files: Sequence[_File]) -> StagedFile | None:
     columns: tuple[Column, ...] = ()
     for data, _ in files:
         columns = merge_columns(key[0], columns, columns_of(data.schema_arrow))
@@ -158,9 +160,7 @@ def _merge(staging: Store, path: str, key: _Key, files: Sequence[_File]) -> Stag
         for data, choice in files
         for group in range(data.num_row_groups)
     ]
-    merged = assemble(staging, path, key, parts, columns)
-    assert merged is not None  # a file without rows is not among them
-    return merged
+    return assemble(staging, path, key, parts, columns)
 
 
 def _group(
