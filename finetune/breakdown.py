@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from finetune.evaluate import ANSWERS
+from finetune.reports import residuals
 from finetune.task import Example, Row, Task
 from transforms.columns import Column
+from transforms.measure import columns as measured_columns
 
 BINS = 5
 FEWEST_IN_BIN, FEWEST_IN_GROUP = 20, 10
@@ -50,15 +52,13 @@ class _Part:
     bounds: dict[str, float]
 
 
-def find_axes(task: Task, columns: Sequence[Column], rows: Sequence[Row], examples: Sequence[Example]) -> list[Axis]:
+def find_axes(task: Task, rows: Sequence[Row], examples: Sequence[Example]) -> list[Axis]:
     """Properties along which the objects at hand differ.
 
     Parameters
     ----------
     task : Task
-        Gives the labels.
-    columns : sequence of Column
-        What the classical steps measure.
+        Gives the labels and the kind of record.
     rows : sequence of dict
         With the measured columns.
     examples : sequence of Example
@@ -70,14 +70,13 @@ def find_axes(task: Task, columns: Sequence[Column], rows: Sequence[Row], exampl
         Signal to noise, magnitude, size and number of points where they are measured; each label that is a number;
         region of the sky, telescope, filter and origin of the label where there are several.
     """
+    columns = measured_columns(task.record)
     axes = []
     for name, title, choose in _MEASURED:
-        there = [
-            c for c in columns if choose(c) and sum(_number(r.get(c.name)) is not None for r in rows) * 2 > len(rows)
-        ]
-        if there:
-            best = max(there, key=lambda c: sum(_number(r.get(c.name)) is not None for r in rows))
-            axes.append(Axis(name, title, best.unit, [_number(row.get(best.name)) for row in rows]))
+        found = [(c, [_number(row.get(c.name)) for row in rows]) for c in columns if choose(c)]
+        best, values = max(found, key=lambda pair: _known(pair[1]), default=(None, []))
+        if best is not None and _known(values) * 2 > len(rows):
+            axes.append(Axis(name, title, best.unit, values))
     units = {c.name: c.unit for c in task.all_columns()}
     for label in task.label_columns:
         values = [_number(example.labels.get(label)) for example in examples]
@@ -89,6 +88,10 @@ def find_axes(task: Task, columns: Sequence[Column], rows: Sequence[Row], exampl
     axes.append(Axis("filter", "filter", "", [row.get(filters) or None for row in rows]))
     axes.append(Axis("origin", "origin of the label", "", [example.origin or None for example in examples]))
     return [axis for axis in axes if len(_parts(axis)) > 1]
+
+
+def _known(values: Sequence[Any]) -> int:
+    return sum(value is not None for value in values)
 
 
 def _is_magnitude(column: Column) -> bool:
@@ -227,12 +230,8 @@ def _biased(task: Task) -> list[str]:
 
 
 def _bias(rows: Sequence[Row], labels: Sequence[Mapping[str, Any]], prefix: str, label: str) -> float:
-    residuals = [
-        row[f"{prefix}{label}"] - truth[label]
-        for row, truth in zip(rows, labels, strict=True)
-        if _number(row.get(f"{prefix}{label}")) is not None and _number(truth.get(label)) is not None
-    ]
-    return float(np.median(residuals)) if residuals else math.nan
+    known = [apart for apart in residuals(rows, labels, prefix, label) if apart is not None]
+    return float(np.median(known)) if known else math.nan
 
 
 def _parts(axis: Axis) -> list[_Part]:

@@ -101,9 +101,9 @@ def _figures(evaluation: Mapping[str, Any]) -> list[str]:
     header = ["figure", *(["before training"] if before else []), "learned", "classical", "best", *differences]
     rows = []
     for name in names:
-        row = [name, *([_number(before.get(name))] if before else [])]
-        row += [_interval(metrics[answer].get(name)) for answer in ("learned", "baseline", "best")]
-        row += [_interval(values.get(name), sign=True) for values in differences.values()]
+        row = [name, *([number_text(before.get(name))] if before else [])]
+        row += [interval_text(metrics[answer].get(name)) for answer in ("learned", "baseline", "best")]
+        row += [interval_text(values.get(name), sign=True) for values in differences.values()]
         rows.append(row)
     return _table(header, rows)
 
@@ -112,14 +112,14 @@ def _errors(answer: str, report: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not report:
         return []
     keys = ("n", "bias", "mae", "scatter", "within_1_sigma", "within_2_sigma")
-    rows = [[name, *(_number(values.get(key)) for key in keys)] for name, values in report.items()]
+    rows = [[name, *(number_text(values.get(key)) for key in keys)] for name, values in report.items()]
     head = ("quantity", "n", "bias", "median absolute error", "1.4826 MAD", "within 1 sigma", "within 2 sigma")
     return [f"### Residuals and coverage of the errors, {answer}", "", *_table(head, rows), ""]
 
 
 def _classes(answer: str, report: Mapping[str, Any]) -> list[str]:
     keys = ("precision", "recall", "f1", "support")
-    rows = [[name, *(_number(values[key]) for key in keys)] for name, values in report["report"].items()]
+    rows = [[name, *(number_text(values[key]) for key in keys)] for name, values in report["report"].items()]
     said = [name or "no answer" for name in report["classes"]]
     matrix = [[name, *map(str, row)] for name, row in zip(report["classes"], report["confusion"], strict=False)]
     return [
@@ -130,17 +130,17 @@ def _classes(answer: str, report: Mapping[str, Any]) -> list[str]:
 
 def _reliability(answer: str, report: Mapping[str, Any]) -> list[str]:
     rows = [
-        [f"{b['low']:.1f} to {b['high']:.1f}", str(b["n"]), _number(b["confidence"]), _number(b["accuracy"])]
+        [f"{b['low']:.1f} to {b['high']:.1f}", str(b["n"]), number_text(b["confidence"]), number_text(b["accuracy"])]
         for b in report["bins"]
     ]
     head = ("stated probability", "n", "mean stated", "share right")
     title = f"### Reliability, {answer}"
-    return [title, "", f"Expected calibration error {_number(report['ece'])}.", "", *_table(head, rows), ""]
+    return [title, "", f"Expected calibration error {number_text(report['ece'])}.", "", *_table(head, rows), ""]
 
 
 def _origins(report: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = [
-        [origin, str(values["n"]), name, *(_number(values[a].get(name)) for a in ("learned", "baseline", "best"))]
+        [origin, str(values["n"]), name, *(number_text(values[a].get(name)) for a in ("learned", "baseline", "best"))]
         for origin, values in report.items()
         for name in sorted(values["learned"])
     ]
@@ -149,7 +149,7 @@ def _origins(report: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _against(report: Mapping[str, Any]) -> list[str]:
     rows = [
-        [name, *(_interval(report[answer].get(name), sign=True) for answer in ("learned", "best"))]
+        [name, *(interval_text(report[answer].get(name), sign=True) for answer in ("learned", "best"))]
         for name in sorted(report["learned"])
     ]
     title = f"### Minus the model {report['digest']}, paired"
@@ -164,7 +164,21 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _interval(figure: Sequence[float | None] | None, sign: bool = False) -> str:
+def interval_text(figure: Sequence[float | None] | None, sign: bool = False) -> str:
+    """A figure with its interval, as a person reads it.
+
+    Parameters
+    ----------
+    figure : sequence of value, low and high, or None
+        Of ``finetune.evaluate``.
+    sign : bool
+        With a plus sign too.
+
+    Returns
+    -------
+    str
+        Four digits; empty where there is no value.
+    """
     if not figure or figure[0] is None:
         return ""
     value, low, high = figure
@@ -172,7 +186,19 @@ def _interval(figure: Sequence[float | None] | None, sign: bool = False) -> str:
     return format(value, form) + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
 
 
-def _number(value: Any) -> str:
+def number_text(value: Any) -> str:
+    """A number as a person reads it.
+
+    Parameters
+    ----------
+    value : int, float or None
+        Any.
+
+    Returns
+    -------
+    str
+        Four digits of a float; empty for None.
+    """
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.4g}"

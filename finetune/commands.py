@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from finetune import tasks
+from finetune.breakdown import find_axes
 from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
 from finetune.bundle_writing import save_bundle
 from finetune.card import model_card
@@ -136,7 +137,7 @@ def run_train(
     )  # fmt: skip
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     report = finish(report, bundle, dataset)
-    return _on_page(page, task, report, rows, kept, say) if page else report
+    return _on_page(page, task, report, rows, kept, say)
 
 
 def _after(start: Bundle, plan: Split, examples: Sequence[Example], say: Say) -> Split:
@@ -210,32 +211,35 @@ def run_evaluate(
     checked = load_bundle(find_bundle(bundle))
     task = check_version(task, checked) if task is not None else checked.task()
     dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
-    examples = list(dataset.examples)
-    known = set() if seen else seen_groups(checked) | (seen_groups(load_bundle(find_bundle(other))) if other else set())
-    fresh = [example for example in examples if example.group not in known]
-    if len(fresh) < len(examples):
-        say(f"{len(examples) - len(fresh)} objects are left out: the model was trained or tuned on their groups")
+    models = [] if seen else [checked, *([load_bundle(find_bundle(other))] if other else [])]
+    fresh = unseen(dataset.examples, models)
+    left_out = len(dataset.examples) - len(fresh)
+    if left_out:
+        say(f"{left_out} objects are left out: the model was trained or tuned on their groups")
     kept, rows = answers(task, load_predictor(checked.path, device=device, dtype=dtype, task=task), fresh)
     report = judge(task, rows, kept, draws)
-    report["left_out_as_seen"] = len(examples) - len(fresh)
+    report["left_out_as_seen"] = left_out
     if other and kept:
         rival = load_predictor(find_bundle(other), device=device, dtype=dtype, task=task)
         _, others = answers(task, rival, fresh)
         report["against"] = {"digest": rival.digest, **against(task, rows, others, kept, draws=draws)}
     report = finish(report, checked, dataset)
-    return _on_page(page, task, report, rows, kept, say) if page else report
+    return _on_page(page, task, report, rows, kept, say)
 
 
 def _on_page(
     folder: str | Path, task: Task, report: dict[str, Any], rows: Sequence[Row], kept: Sequence[Example], say: Say
 ) -> dict[str, Any]:
-    """Write the page of an evaluation; where nothing could be judged, there is none."""
+    """Write the page of an evaluation, if one is asked for; where nothing could be judged, there is none."""
+    if not folder:
+        return report
     if not kept:
         say(f"no page in {folder}: no object could be judged")
         return report
-    report = {**report, **details(task, rows, kept)}
+    axes = find_axes(task, rows, kept)
+    report = {**report, **details(task, rows, kept, axes)}
     title = f"{report['model']['task']}: model {report['model']['digest']}"
-    say(f"wrote {write_page(folder, task, report, rows, kept, title)}")
+    say(f"wrote {write_page(folder, task, report, rows, kept, axes, title)}")
     return report
 
 
@@ -343,6 +347,25 @@ def seen_groups(bundle: Bundle) -> set[str]:
     """
     path = bundle.path / SPLIT
     return {g for g, part in Split.load(path).parts.items() if part != "test"} if path.is_file() else set()
+
+
+def unseen(examples: Sequence[Example], bundles: Iterable[Bundle]) -> list[Example]:
+    """Objects that may judge all of some models.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Any.
+    bundles : iterable of Bundle
+        The models.
+
+    Returns
+    -------
+    list of Example
+        Those of groups that none of them was trained or tuned on.
+    """
+    seen = {group for bundle in bundles for group in seen_groups(bundle)}
+    return [example for example in examples if example.group not in seen]
 
 
 def run_card(bundle: str | Path, evaluations: Mapping[str, Mapping[str, Any]], output: str | Path) -> Path:

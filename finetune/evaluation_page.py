@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import html
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune.breakdown import break_down, find_axes
+from finetune.breakdown import Axis, break_down
+from finetune.card import interval_text, number_text
 from finetune.curves import class_curves
 from finetune.evaluate import ANSWERS
-from finetune.jsonfile import plain
+from finetune.jsonfile import write_json
+from finetune.page import page, table
+from finetune.reports import residuals
 from finetune.task import Example, Row, Task
 
 TITLES = {"learned": "learned", "baseline": "classical", "best": "best"}
 _COLOURS = {"learned": "#0b6fb8", "baseline": "#b8860b", "best": "#2e8b57"}
 _DRAWS = 200
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; margin: .5rem 0; }
-th, td { padding: .2rem .9rem .2rem 0; text-align: left; border-bottom: 1px solid #8884; }
-td.n { font-variant-numeric: tabular-nums; }
-img { max-width: 100%; background: #fff; }
-"""
 
 
 class ReportError(ValueError):
     """A page cannot be made; the message says what is missing."""
 
 
-def details(task: Task, rows: Sequence[Row], examples: Sequence[Example], *, seed: int = 0) -> dict[str, Any]:
+def details(
+    task: Task, rows: Sequence[Row], examples: Sequence[Example], axes: Sequence[Axis], *, seed: int = 0
+) -> dict[str, Any]:
     """What a page shows beyond the figures of merit.
 
     Parameters
@@ -46,6 +41,8 @@ def details(task: Task, rows: Sequence[Row], examples: Sequence[Example], *, see
         From ``answers``: with the measured columns.
     examples : sequence of Example
         The objects.
+    axes : sequence of Axis
+        From ``find_axes``.
     seed : int
         Of the bootstraps.
 
@@ -54,15 +51,12 @@ def details(task: Task, rows: Sequence[Row], examples: Sequence[Example], *, see
     dict
         ``curves`` by answer and class (classifiers), and ``breakdown``.
     """
-    from transforms import measure
-
     labels, groups = [e.labels for e in examples], [e.group for e in examples]
     curves = {
         answer: class_curves(task, rows, labels, groups, prefix, seed=seed, draws=_DRAWS)
         for answer, prefix in ANSWERS.items()
         if task.classes
     }
-    axes = find_axes(task, measure.columns(task.record), rows, examples)
     return {
         "curves": {answer: found for answer, found in curves.items() if found},
         "breakdown": break_down(task, rows, examples, axes, seed=seed),
@@ -75,6 +69,7 @@ def write_page(
     report: Mapping[str, Any],
     rows: Sequence[Row],
     examples: Sequence[Example],
+    axes: Sequence[Axis],
     title: str,
 ) -> Path:
     """Write ``index.html`` with its plots inside, and ``report.json``.
@@ -89,6 +84,8 @@ def write_page(
         From ``evaluate``, with ``details`` added.
     rows, examples : sequence
         What it was made from, for the plots.
+    axes : sequence of Axis
+        Against which residuals are drawn.
     title : str
         Heading.
 
@@ -110,17 +107,17 @@ def write_page(
         raise ReportError("a page with plots needs the package matplotlib: pip install 'nightcat[report]'") from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"<h1>{html.escape(title)}</h1>", _lead(task, report), "<h2>Figures</h2>", _figures(report)]
-    if report.get("classes"):
-        parts += _classes(report)
-    parts += _errors(task, rows, examples, report)
-    parts += _breakdown(report)
-    text = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    text += f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    (folder / "report.json").write_text(json.dumps(plain(dict(report)), indent=1) + "\n", encoding="utf-8")
-    page = folder / "index.html"
-    page.write_text(text, encoding="utf-8")
-    return page
+    sections = {
+        "Figures": _figures(report),
+        "Classes": "".join(_classes(report)) if report.get("classes") else "",
+        "Residuals": "".join(_errors(rows, examples, axes, report)),
+        "Parts of the objects": "".join(_breakdown(report)),
+    }
+    text = page(title, _lead(task, report), {name: part for name, part in sections.items() if part})
+    write_json(folder / "report.json", report)
+    path = folder / "index.html"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _lead(task: Task, report: Mapping[str, Any]) -> str:
@@ -128,15 +125,11 @@ def _lead(task: Task, report: Mapping[str, Any]) -> str:
     fingerprint = str(data.get("fingerprint", ""))[:16]
     deviations = report.get("breakdown", {}).get("deviations", [])
     hidden = len({(d["axis"], d["part"]) for d in deviations if d["answer"] == "best"})
-    warning = (
-        f" <strong>{hidden} part{'s deviate' if hidden > 1 else ' deviates'} from the average; see below.</strong>"
-        if hidden
-        else ""
-    )
+    deviate = "parts deviate" if hidden > 1 else "part deviates"
+    warning = f" {hidden} {deviate} from the average; see below." if hidden else ""
     return (
-        f"<p>{html.escape(task.description)} Model <code>{html.escape(str(model.get('digest', '')))}</code>, "
-        f"{report.get('n', 0)} objects in {report.get('groups', 0)} groups, data <code>{fingerprint}</code>. "
-        f"Intervals are 95 % of a bootstrap over groups.{warning}</p>"
+        f"{task.description} Model {model.get('digest', '')}, {report.get('n', 0)} objects in "
+        f"{report.get('groups', 0)} groups, data {fingerprint}. Intervals are 95 % of a bootstrap over groups.{warning}"
     )
 
 
@@ -148,30 +141,29 @@ def _figures(report: Mapping[str, Any]) -> str:
     head += [f"best minus {against['digest'][:16]}"] if against else []
     rows = []
     for name in names:
-        row = [name, *([_text(before.get(name))] if before else [])]
-        row += [_text(metrics.get(answer, {}).get(name)) for answer in TITLES]
-        row += [_text(apart.get(name), sign=True)]
-        row += [_text(against.get("best", {}).get(name), sign=True)] if against else []
+        row = [name, *([number_text(before.get(name))] if before else [])]
+        row += [interval_text(metrics.get(answer, {}).get(name)) for answer in TITLES]
+        row += [interval_text(apart.get(name), sign=True)]
+        row += [interval_text(against.get("best", {}).get(name), sign=True)] if against else []
         rows.append(row)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _classes(report: Mapping[str, Any]) -> list[str]:
-    parts = ["<h2>Classes</h2>"]
+    parts = []
     curves = report.get("curves", {})
     for answer, found in report["classes"].items():
         rows = []
         for name, values in found["report"].items():
             own = curves.get(answer, {}).get(name, {})
             recall = own.get("recall_at", {})
-            rows.append([
-                name, values["support"], _text(values["precision"]), _text(values["recall"]), _text(values["f1"]),
-                _text(own.get("roc_auc")), _text(own.get("average_precision")), *(_text(v) for v in recall.values()),
-            ])  # fmt: skip
+            counted = (number_text(values[key]) for key in ("precision", "recall", "f1"))
+            ranked = (interval_text(own.get(key)) for key in ("roc_auc", "average_precision"))
+            rows.append([name, values["support"], *counted, *ranked, *map(interval_text, recall.values())])
         rates = next((list(c["recall_at"]) for c in curves.get(answer, {}).values()), [])
         head = ["class", "n", "precision", "recall", "F1", "area under ROC", "average precision"]
         head += [f"recall at {float(rate):.0%} false positives" for rate in rates]
-        parts += [f"<h3>{TITLES[answer]}</h3>", _table(head, [[*r, *[""] * (len(head) - len(r))] for r in rows])]
+        parts += [f"<h3>{TITLES[answer]}</h3>", table(head, [[*r, *[""] * (len(head) - len(r))] for r in rows])]
     parts.append(_image(_confusions(report["classes"]), "confusion matrices: rows the truth, columns the answer"))
     for key, title, x, y in (
         ("roc", "ROC", "false-positive rate", "recall"),
@@ -184,39 +176,27 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _errors(task: Task, rows: Sequence[Row], examples: Sequence[Example], report: Mapping[str, Any]) -> list[str]:
+def _errors(
+    rows: Sequence[Row], examples: Sequence[Example], axes: Sequence[Axis], report: Mapping[str, Any]
+) -> list[str]:
     labels = list(report.get("errors", {}).get("best", {}))
     if not labels:
         return []
-    keys = ("n", "bias", "mae", "scatter", "within_1_sigma", "within_2_sigma")
-    head = [
-        "answer",
-        "label",
-        "n",
-        "median residual",
-        "median absolute",
-        "1.4826 MAD",
-        "within 1 sigma",
-        "within 2 sigma",
-    ]
-    table = [
-        [TITLES[answer], label, *(_text(values.get(key)) for key in keys)]
+    keys = {
+        "n": "n", "bias": "median residual", "mae": "median absolute", "scatter": "1.4826 MAD",
+        "within_1_sigma": "within 1 sigma", "within_2_sigma": "within 2 sigma",
+    }  # fmt: skip
+    body = [
+        [TITLES[answer], label, *(number_text(values.get(key)) for key in keys)]
         for answer, found in report["errors"].items()
         for label, values in found.items()
     ]
-    parts = ["<h2>Residuals</h2>", _table(head, table)]
-    from transforms import measure
-
-    axes = find_axes(task, measure.columns(task.record), rows, examples)
+    parts = [table(["answer", "label", *keys.values()], body)]
     numbers = [axis for axis in axes if not any(isinstance(v, str) for v in axis.values)]
     places = [("right ascension", "deg", [e.record.ra for e in examples])] if any(e.record.ra for e in examples) else []
     panels = [(axis.title, axis.unit, axis.values) for axis in numbers] + places
     for label in labels:
-        residual = [
-            None if row.get(f"best_{label}") is None or e.labels.get(label) is None
-            else row[f"best_{label}"] - e.labels[label]
-            for row, e in zip(rows, examples, strict=True)
-        ]  # fmt: skip
+        residual = residuals(rows, [e.labels for e in examples], "best_", label)
         parts.append(
             _image(_residuals(label, residual, panels), f"residuals of the best {label}: running median, 68 %")
         )
@@ -228,20 +208,23 @@ def _breakdown(report: Mapping[str, Any]) -> list[str]:
     if not found or not found["axes"]:
         return []
     parts = [
-        "<h2>Parts of the objects</h2>",
         "<p>Of the best answer, with the scatter of parts of that size drawn by chance. A part deviates where a figure "
         "of merit is worse, or a median "
         f"residual larger, than that of all objects, at a chance of {found['level']:.0%} over all "
         f"{found['comparisons']} comparisons. Parts may hold another mix of classes.</p>",
     ]
     rows = [
-        [found["axes"][d["axis"]]["title"], d["part"], d["n"], d["figure"], _text(d["value"]), _text(d["average"]),
-         f"{d['value'] - d['average']:+.4g} ± {d['error']:.2g}"]
+        [
+            found["axes"][d["axis"]]["title"],
+            *(d[key] for key in ("part", "n", "figure")),
+            *(number_text(d[key]) for key in ("value", "average")),
+            f"{d['value'] - d['average']:+.4g} ± {d['error']:.2g}",
+        ]
         for d in found["deviations"]
         if d["answer"] == "best"
-    ]  # fmt: skip
+    ]
     if rows:
-        parts.append(_table(["property", "part", "n", "figure", "there", "of all", "difference"], rows))
+        parts.append(table(["property", "part", "n", "figure", "there", "of all", "difference"], rows))
     else:
         parts.append("<p>No part deviates.</p>")
     for axis in found["axes"].values():
@@ -251,7 +234,7 @@ def _breakdown(report: Mapping[str, Any]) -> list[str]:
             for part in axis["parts"]
         ]
         unit = f", {axis['unit']}" if axis["unit"] else ""
-        parts += [f"<h3>{html.escape(axis['title'] + unit)}</h3>", _table(["part", "n", *names], body)]
+        parts += [f"<h3>{html.escape(axis['title'] + unit)}</h3>", table(["part", "n", *names], body)]
     return parts
 
 
@@ -343,22 +326,6 @@ def _image(figure: Any, text: str) -> str:
     data = b64encode(stream.getvalue()).decode()
     words = html.escape(text)
     return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td class=n>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
-def _text(value: Any, sign: bool = False) -> str:
-    form = "+.4g" if sign else ".4g"
-    if value is None or (isinstance(value, Sequence) and value[0] is None):
-        return ""
-    if isinstance(value, Sequence):
-        middle, low, high = value
-        return format(middle, form) + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
-    return format(value, form) if isinstance(value, float) else str(value)
 
 
 def _with_error(pair: Sequence[float | None] | None) -> str:

@@ -9,8 +9,9 @@ from statistics import median
 from typing import Any
 
 from finetune.evaluate import DRAWS, against, evaluate
-from finetune.task import Example, Prepared, Row, Task
-from finetune.train import predict_rows, prepare_all
+from finetune.judge import full_rows
+from finetune.task import Example, Prepared, Task
+from finetune.train import prepare_all
 
 SPEED_ROUNDS = 5
 ANSWER = "best"  #: The answer that the catalog recommends is the one that must not get worse.
@@ -87,7 +88,7 @@ def judge_candidate(
             f"{limits.objects} are needed"
         ]
         return report
-    rows = _answer(task, candidate, kept, prepared)
+    rows = full_rows(task, candidate, kept, prepared)
     labels = {"seed": seed, "draws": draws}
     new = evaluate(task, rows, kept, **labels)
     report["candidate"] = {"digest": candidate.digest, "metrics": new["metrics"]}
@@ -95,7 +96,7 @@ def judge_candidate(
         report["differences"] = new["differences"].get(f"{ANSWER} - baseline", {})
         old = new["metrics"].get("baseline", {})
     else:
-        others = _answer(task, production, kept, prepared)
+        others = full_rows(task, production, kept, prepared)
         before = evaluate(task, others, kept, **labels)
         report["production"] = {"digest": production.digest, "metrics": before["metrics"]}
         report["differences"] = against(task, rows, others, kept, **labels)[ANSWER]
@@ -112,11 +113,6 @@ def judge_candidate(
         *_slower(report, limits),
     ]
     return report
-
-
-def _answer(task: Task, predictor: Any, kept: Sequence[Example], prepared: Sequence[Prepared]) -> list[Row]:
-    rows = predict_rows(predictor, prepared, task.batch_size)
-    return [{**dict(e.record.measured), **row} for e, row in zip(kept, rows, strict=True)]
 
 
 def _rates(task: Task, predictors: Mapping[str, Any], prepared: Sequence[Prepared]) -> dict[str, float]:

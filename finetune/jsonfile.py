@@ -34,6 +34,22 @@ def plain(value: Any) -> Any:
     return value
 
 
+def json_bytes(content: Any) -> bytes:
+    """JSON in the order that it was given.
+
+    Parameters
+    ----------
+    content : object
+        As for ``write_json``.
+
+    Returns
+    -------
+    bytes
+        UTF-8, with a line break at the end.
+    """
+    return (json.dumps(plain(content), indent=1) + "\n").encode()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.evaluate import DRAWS, evaluate
 from finetune.predict import learned_rows
-from finetune.task import Example, Row, Task
+from finetune.task import Example, Prepared, Row, Task
 from finetune.train import Trained, predict_rows, prepare_all, start_model
 
 
@@ -29,8 +29,28 @@ def answers(task: Task, predictor: Any, examples: Sequence[Example]) -> tuple[li
         Those that could be prepared, and their rows, completed by the classical measurements.
     """
     kept, prepared, _ = prepare_all(task, examples)
+    return kept, full_rows(task, predictor, kept, prepared)
+
+
+def full_rows(task: Task, predictor: Any, kept: Sequence[Example], prepared: Sequence[Prepared]) -> list[Row]:
+    """Rows of a model, completed by the classical measurements.
+
+    Parameters
+    ----------
+    task : Task
+        Gives the batch.
+    predictor : Predictor
+        The model.
+    kept, prepared : sequence
+        From ``prepare_all``.
+
+    Returns
+    -------
+    list of dict
+        One for each.
+    """
     rows = predict_rows(predictor, prepared, task.batch_size)
-    return kept, [{**dict(e.record.measured), **row} for e, row in zip(kept, rows, strict=True)]
+    return [{**dict(e.record.measured), **row} for e, row in zip(kept, rows, strict=True)]
 
 
 def judge(task: Task, rows: Sequence[Row], examples: Sequence[Example], draws: int = DRAWS) -> dict[str, Any]:

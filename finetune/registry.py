@@ -23,7 +23,7 @@ from typing import Any
 
 from finetune.bundle import Bundle, BundleError, load_bundle
 from finetune.bundle_files import INFO, new_folder
-from finetune.jsonfile import plain
+from finetune.jsonfile import json_bytes
 from transforms.store import Store
 
 STATE, BUNDLES, GATES, LOCK = "state.json", "bundles", "gates", ".lock"
@@ -283,9 +283,9 @@ class Registry:
         if gate is not None:
             event["gate"] = f"{GATES}/{number:04d}.json"
             event["reasons"] = list(gate.get("refused", ()))
-            self.store.write(f"{state.task}/{event['gate']}", _json(gate))
+            self.store.write(f"{state.task}/{event['gate']}", json_bytes(gate))
         state = replace(state, events=(*state.events, event))
-        self.store.write(f"{state.task}/{STATE}", _json({"format": FORMAT, **asdict(state)}))
+        self.store.write(f"{state.task}/{STATE}", json_bytes({"format": FORMAT, **asdict(state)}))
         return state
 
     def _copy(self, bundle: Bundle, name: str) -> None:
@@ -319,7 +319,3 @@ def cache_folder() -> Path:
         Below ``$XDG_CACHE_HOME``, or ``~/.cache``; it may be deleted at any time.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nightcat" / "models"
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(plain(content), indent=1) + "\n").encode()

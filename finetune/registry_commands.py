@@ -11,11 +11,11 @@ from typing import Any
 
 from finetune import tasks
 from finetune.bundle import BundleError, bundled, load_bundle
-from finetune.commands import Say, find_bundle, quiet, read_dataset, seen_groups
+from finetune.commands import Say, find_bundle, quiet, read_dataset, unseen
 from finetune.dataset import RADIUS
 from finetune.evaluate import DRAWS
 from finetune.gate import Limits, judge_candidate
-from finetune.jsonfile import plain
+from finetune.jsonfile import json_bytes
 from finetune.predict import load_predictor
 from finetune.registry import DIGITS, Registry, RegistryError
 from transforms.records import FileRef
@@ -129,8 +129,7 @@ def run_promote(
         )
     state = held.state(task.name)
     production = held.bundle(task.name) if state.production else _shipped(task.name, candidate.digest)
-    seen = seen_groups(candidate) | (seen_groups(production) if production is not None else set())
-    fresh = [example for example in dataset.examples if example.group not in seen]
+    fresh = unseen(dataset.examples, [candidate] if production is None else [candidate, production])
     if len(fresh) < len(dataset.examples):
         say(
             f"{len(dataset.examples) - len(fresh)} objects are left out: one of the models was trained or tuned on them"
@@ -148,7 +147,7 @@ def run_promote(
             "columns": dict(label_columns),
             "fingerprint": dataset.fingerprint,
         }
-        held.store.write(f"{task.name}/{TEST}", (json.dumps(plain(content), indent=1) + "\n").encode())
+        held.store.write(f"{task.name}/{TEST}", json_bytes(content))
     if gate["refused"]:
         held.refuse(task.name, candidate.digest, gate)
     else:

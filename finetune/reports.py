@@ -108,11 +108,8 @@ def error_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], pref
         column, error = f"{prefix}{label}", f"{prefix}{label}_err"
         if column not in there:
             continue
-        pairs = [
-            (row[column] - truth[label], row.get(error))
-            for row, truth in zip(rows, labels, strict=True)
-            if _is_number(row[column]) and _is_number(truth.get(label))
-        ]
+        apart = residuals(rows, labels, prefix, label)
+        pairs = [(r, row.get(error)) for r, row in zip(apart, rows, strict=True) if r is not None]
         if not pairs:
             continue
         residual = np.array([r for r, _ in pairs])
@@ -125,6 +122,28 @@ def error_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], pref
         if ratio.size:
             report[label] |= {f"within_{k}_sigma": float((ratio <= k).mean()) for k in (1, 2)}
     return report
+
+
+def residuals(rows: Sequence[Row], labels: Sequence[Labels], prefix: str, label: str) -> list[float | None]:
+    """Answers minus the truth.
+
+    Parameters
+    ----------
+    rows, labels : sequence
+        One for each object.
+    prefix : str
+        Of the answer.
+    label : str
+        Its name, and that of the answer's column after the prefix.
+
+    Returns
+    -------
+    list of float or None
+        One for each object; None where either is not known.
+    """
+    column = f"{prefix}{label}"
+    pairs: list[tuple[Any, Any]] = [(r.get(column), truth.get(label)) for r, truth in zip(rows, labels, strict=True)]
+    return [a - b if _is_number(a) and _is_number(b) else None for a, b in pairs]
 
 
 def _share(part: Any, whole: Any) -> float | None:

@@ -148,7 +148,7 @@ def _round(value: Any) -> float | None:
 
 
 def _page(seconds: float, found: list[Any], header: Any, rows: list[Any], rejects: list[dict[str, Any]]) -> str:
-    from pipeline.report import page, table
+    from finetune.page import page, table
 
     reasons = Counter((r["stage"], r["error"]) for r in rejects)
     named = [(r["source"], r["hdu"], r["row"], r["stage"], r["error"], r["reason"]) for r in rejects]

@@ -9,7 +9,6 @@ import pytest
 from finetune import tasks
 from finetune.breakdown import Axis, break_down, find_axes
 from finetune.task import Example, Row
-from transforms import measure
 from transforms.records import Spectrum
 
 TASK = tasks.get("stellar_parameters")
@@ -43,16 +42,16 @@ def stars(
 
 
 def found(rows: list[Row], examples: list[Example]) -> dict:
-    return break_down(TASK, rows, examples, find_axes(TASK, measure.columns(Spectrum), rows, examples))
+    return break_down(TASK, rows, examples, find_axes(TASK, rows, examples))
 
 
 def test_axes_are_what_differs() -> None:
     rows, examples = stars(200, 0)
-    axes = {axis.name: axis for axis in find_axes(TASK, measure.columns(Spectrum), rows, examples)}
+    axes = {axis.name: axis for axis in find_axes(TASK, rows, examples)}
     assert set(axes) == {"snr", "true_teff", "true_logg", "true_fe_h", "sky", "telescope"}, "one origin is no axis"
     assert axes["true_teff"].unit == "K"
     assert set(axes["telescope"].values) == {"SDSS", "LAMOST"}
-    assert find_axes(TASK, measure.columns(Spectrum), rows[:5], examples[:5]) == [], "too few to tell anything"
+    assert find_axes(TASK, rows[:5], examples[:5]) == [], "too few to tell anything"
 
 
 def test_a_bias_that_hides_in_the_average_is_found_where_it_is() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.breakdown import find_axes
 from finetune.evaluation_page import ReportError, details, write_page
 from finetune.judge import answers, judge
 from finetune.train import train_task
@@ -32,9 +33,10 @@ def test_a_page_of_a_classifier(tmp_path: Path) -> None:
     trained = train_task(TASK, examples[:30], examples[30:40], make_options(TASK, {"steps": 20}))
     kept, rows = answers(TASK, trained.predictor(), examples[40:])
     rows = [{**row, "p_faint": 1 - row["p_bright"]} for row in rows]
+    axes = find_axes(TOY, rows, kept)
     report = {**judge(TOY, rows, kept, 50), "untrained": {"accuracy": 0.5}}
-    report = {**report, **details(TOY, rows, kept), "model": {"digest": "<abc>"}}
-    page = write_page(tmp_path / "deep" / "page", TOY, report, rows, kept, "toy & co")
+    report = {**report, **details(TOY, rows, kept, axes), "model": {"digest": "<abc>"}}
+    page = write_page(tmp_path / "deep" / "page", TOY, report, rows, kept, axes, "toy & co")
     text = page.read_text(encoding="utf-8")
     assert "<title>toy &amp; co</title>" in text
     assert "&lt;abc&gt;" in text
@@ -51,8 +53,9 @@ def test_a_page_of_measurements(tmp_path: Path) -> None:
     import numpy as np
 
     rows, examples = stars(120, 1, lambda snr: np.where(snr < 24, 250.0, -60.0))
-    report = {**judge(STARS, rows, examples, 20), **details(STARS, rows, examples)}
-    page = write_page(tmp_path, STARS, report, rows, examples, "stars")
+    axes = find_axes(STARS, rows, examples)
+    report = {**judge(STARS, rows, examples, 20), **details(STARS, rows, examples, axes)}
+    page = write_page(tmp_path, STARS, report, rows, examples, axes, "stars")
     assert len(pictures(page)) == 3
     text = page.read_text(encoding="utf-8")
     assert re.search(r"parts? deviates? from the average", text)
@@ -62,5 +65,5 @@ def test_a_page_of_measurements(tmp_path: Path) -> None:
 def test_without_matplotlib_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ReportError, match=r"pip install 'nightcat\[report\]'"):
-        write_page(tmp_path / "p", TASK, {}, [], [], "x")
+        write_page(tmp_path / "p", TASK, {}, [], [], [], "x")
     assert not (tmp_path / "p").exists()

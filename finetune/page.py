@@ -1,4 +1,4 @@
-"""A page that a person can read: what came in, what came out, what was refused and why, and how right it is."""
+"""A page that a person can read and that stands by itself: tables, and whatever HTML a section holds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .5rem 0; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #8884; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; background: #fff; }
 p.lead { font-size: 1.05rem; } code { font-size: .92em; }
 """
 
@@ -57,10 +58,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     right = [
         bool(rows) and all(isinstance(r[i], int | float) or r[i] is None for r in rows) for i in range(len(header))
     ]
-    klass = ['class="n"' if flag else "" for flag in right]
-    head = "".join(f"<th {k}>{html.escape(name)}</th>" for k, name in zip(klass, header, strict=True))
+    klass = [' class="n"' if flag else "" for flag in right]
+    head = "".join(f"<th{k}>{html.escape(name)}</th>" for k, name in zip(klass, header, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td {k}>{html.escape(number(v))}</td>" for k, v in zip(klass, row, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{k}>{html.escape(number(v))}</td>" for k, v in zip(klass, row, strict=True)) + "</tr>"
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
