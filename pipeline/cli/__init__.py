@@ -11,6 +11,8 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 
+from finetune.arguments import add_evaluate, add_files, add_matching, add_train, pair
+
 _Add = Callable[[str, str, str], argparse.ArgumentParser]
 #: Imports make a million objects that live on; with Python's own threshold the collector looks through them again and
 #: again, which takes a tenth of the start.
@@ -108,7 +110,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--tasks", type=_names, action="extend", metavar="A,B", help="tasks to run; default: all (see `nightcat tasks`)"
     )
     command.add_argument(
-        "--bundle", dest="bundles", action="append", type=_pair, metavar="TASK=DIR", help="model to use for a task"
+        "--bundle", dest="bundles", action="append", type=pair, metavar="TASK=DIR", help="model to use for a task"
     )
     command.add_argument(
         "--registry",
@@ -129,7 +131,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--light-curve-columns",
         dest="light_curves",
         action="append",
-        type=_pair,
+        type=pair,
         metavar="KEY=COLUMN",
         help="declare a column of light-curve tables: time, time_system, mag, flux, error, band, object, ra, dec",
     )
@@ -172,55 +174,12 @@ def _add_catalog_commands(add: _Add) -> None:
     _add_display(command)
 
 
-def _add_files(command: argparse.ArgumentParser, text: str) -> None:
-    command.add_argument("--input", nargs="+", action="extend", required=True, metavar="INPUT", help=text)
-
-
-def _add_matching(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
-    command.add_argument(
-        "--label-column",
-        dest="label_columns",
-        action="append",
-        type=_pair,
-        metavar="NAME=COLUMN",
-        help="a label (or object_id, source, ra, dec) that has another name in the file",
-    )
-
-
 def _add_model_commands(add: _Add) -> None:
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
-    command.add_argument("task", metavar="TASK", help="a task's name")
-    command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
-    _add_files(command, "files with the labelled objects")
-    command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
-    command.add_argument(
-        "--method", metavar="METHOD", help="what is trained: full (default), head, layers:K, lora, lora:RANK or ia3"
-    )
-    command.add_argument(
-        "--start", metavar="BUNDLE", help="model to start from, or the task's name for the one that ships"
-    )
-    command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
-    command.add_argument("--split", metavar="FILE", help="split.json of an earlier model, to use again")
-    command.add_argument(
-        "--split-by", default="group", metavar="HOW", help="group (default), or sky:K for HEALPix cells of order K"
-    )
-    command.add_argument("--report", metavar="DIR", help="folder for a page with plots, and the figures as JSON")
-    command.add_argument("--notes", metavar="FILE", help="JSON for the card: intended_use, data, limits")
-    command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
-    command.add_argument("--set", action="append", type=_pair, metavar="OPTION=VALUE", help="any training option")
-    _add_matching(command)
+    add_train(command)
     _add_display(command)
     command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
-    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
-    command.add_argument("--labels", required=True, metavar="FILE", help="CSV, ECSV, Parquet, FITS or VOTable")
-    _add_files(command, "files with the labelled objects")
-    _add_matching(command)
-    command.add_argument("--against", metavar="BUNDLE", help="another model, judged on the same objects")
-    command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
-    command.add_argument("--device", default="cpu", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")
-    command.add_argument("--output", metavar="FILE.json", help="write all figures to a file")
-    command.add_argument("--report", metavar="DIR", help="folder for a page with plots, and the figures as JSON")
+    add_evaluate(command)
     _add_display(command)
 
     command = add(
@@ -235,7 +194,7 @@ def _add_model_commands(add: _Add) -> None:
         "Adapt a model to an instrument by some tens of its files; no labels.",
     )
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
-    _add_files(command, "files of one instrument")
+    add_files(command, "files of one instrument")
     command.add_argument(
         "--output", required=True, metavar="BUNDLE", help="folder of the adapted model, for run --bundle"
     )
@@ -256,9 +215,9 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument("--registry", metavar="DIR", help=where)
     command.add_argument("--labels", metavar="FILE", help="labels of the test objects; default: those of last time")
     command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files with the test objects")
-    _add_matching(command)
+    add_matching(command)
     command.add_argument(
-        "--floor", dest="floors", action="append", type=_pair, metavar="CLASS=RECALL", help="lowest recall of a class"
+        "--floor", dest="floors", action="append", type=pair, metavar="CLASS=RECALL", help="lowest recall of a class"
     )
     _add_display(command)
     command = add("rollback", "pipeline.cli.registry:rollback", "Put the model that was in production before back.")
@@ -287,10 +246,3 @@ def _workers(text: str) -> int | str:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    return name, value

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from finetune.arguments import evaluate_keywords, train_keywords
 from pipeline.cli import EXIT_OK, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
 
@@ -28,31 +29,16 @@ def train(options: Namespace) -> int:
     int
         Exit code.
     """
-    named = {name: getattr(options, name) for name in ("seed", "steps", "method", "start")}
 
     def work() -> dict[str, Any]:
         from finetune.commands import run_train
         from finetune.trainer import TrainingError
-        from finetune.training_options import read_settings
 
-        chosen = read_settings(options.set or ()) | {name: value for name, value in named.items() if value is not None}
-        notes = json.loads(Path(options.notes).read_text(encoding="utf-8")) if options.notes else {}
         try:
             return run_train(
-                options.task,
-                options.labels,
-                inputs(options),
-                options.output,
-                options=chosen,
-                radius=options.radius,
-                label_columns=dict(options.label_columns or ()),
-                split=options.split or "",
-                split_by=options.split_by,
-                notes=notes,
-                page=options.report or "",
-                command=_command(),
-                say=say(options),
-            )
+                options.task, options.labels, inputs(options), options.output, **train_keywords(options),
+                command=_command(), say=say(options),
+            )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
             raise ValueError(str(error)) from error
 
@@ -77,16 +63,7 @@ def evaluate(options: Namespace) -> int:
         from finetune.commands import run_evaluate
 
         report = run_evaluate(
-            options.bundle,
-            options.labels,
-            inputs(options),
-            other=options.against or "",
-            radius=options.radius,
-            label_columns=dict(options.label_columns or ()),
-            seen=options.seen,
-            page=options.report or "",
-            device=options.device,
-            say=say(options),
+            options.bundle, options.labels, inputs(options), **evaluate_keywords(options), say=say(options)
         )
         if options.output:
             Path(options.output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

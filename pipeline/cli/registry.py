@@ -65,7 +65,7 @@ def promote(options: Namespace) -> int:
 
         return run_promote(
             options.bundle, where, labels=options.labels or "", inputs=inputs(options) if options.input else (),
-            floors=floors, radius=options.radius, label_columns=dict(options.label_columns or ()), say=say(options),
+            floors=floors, radius=options.radius, label_columns=dict(options.label_columns), say=say(options),
         )  # fmt: skip
 
     def tell(report: dict[str, Any]) -> None:

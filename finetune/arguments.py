@@ -1,0 +1,179 @@
+"""Arguments of train and evaluate, for both command lines; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+LABELS = "CSV, ECSV, Parquet, FITS or VOTable"
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Read ``NAME=VALUE``, as a type of argparse.
+
+    Parameters
+    ----------
+    text : str
+        As it was given.
+
+    Returns
+    -------
+    name, value : str, str
+        Neither is empty.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything else.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def add_files(command: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--input``.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    text : str
+        What the files are.
+    """
+    command.add_argument("--input", nargs="+", action="extend", required=True, metavar="INPUT", help=text)
+
+
+def add_matching(command: argparse.ArgumentParser) -> None:
+    """Add how labels find their objects.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    command.add_argument("--radius", type=float, default=1.0, metavar="ARCSEC", help="radius of a match by position")
+    command.add_argument(
+        "--label-column",
+        dest="label_columns",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="NAME=COLUMN",
+        help="a label (or object_id, source, ra, dec) that has another name in the file",
+    )
+
+
+def add_train(command: argparse.ArgumentParser) -> None:
+    """Add all that a training takes.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    command.add_argument("task", metavar="TASK", help="a task's name")
+    command.add_argument("--labels", required=True, metavar="FILE", help=LABELS)
+    add_files(command, "files with the labelled objects")
+    command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
+    command.add_argument(
+        "--method", metavar="METHOD", help="what is trained: full (default), head, layers:K, lora, lora:RANK or ia3"
+    )
+    command.add_argument(
+        "--start", metavar="BUNDLE", help="model to start from, or the task's name for the one that ships"
+    )
+    command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
+    command.add_argument("--split", default="", metavar="FILE", help="split.json of an earlier model, to use again")
+    command.add_argument(
+        "--split-by", default="group", metavar="HOW", help="group (default), or sky:K for HEALPix cells of order K"
+    )
+    _add_report(command)
+    command.add_argument("--notes", metavar="FILE", help="JSON for the card: intended_use, data, limits")
+    command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
+    command.add_argument(
+        "--set", action="append", default=[], type=pair, metavar="OPTION=VALUE", help="any training option"
+    )
+    add_matching(command)
+
+
+def add_evaluate(command: argparse.ArgumentParser) -> None:
+    """Add all that an evaluation takes.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
+    command.add_argument("--labels", required=True, metavar="FILE", help=LABELS)
+    add_files(command, "files with the labelled objects")
+    add_matching(command)
+    command.add_argument("--against", default="", metavar="BUNDLE", help="another model, judged on the same objects")
+    command.add_argument("--seen", action="store_true", help="judge on objects that it was trained on, too")
+    command.add_argument("--device", default="cpu", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")
+    command.add_argument("--output", metavar="FILE.json", help="write all figures to a file")
+    _add_report(command)
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--report", default="", metavar="DIR", help="folder for a page with plots, and the figures as JSON"
+    )
+
+
+def train_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of ``run_train`` that the arguments say.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``add_train``.
+
+    Returns
+    -------
+    dict
+        All but inputs, command and ``say``.
+
+    Raises
+    ------
+    OSError, ValueError
+        Where the notes cannot be read.
+    """
+    from finetune.training_options import read_settings
+
+    named = {name: getattr(options, name) for name in ("seed", "steps", "method", "start")}
+    return {
+        "options": read_settings(options.set) | {name: value for name, value in named.items() if value is not None},
+        "radius": options.radius,
+        "label_columns": dict(options.label_columns),
+        "split": options.split,
+        "split_by": options.split_by,
+        "notes": json.loads(Path(options.notes).read_text(encoding="utf-8")) if options.notes else {},
+        "page": options.report,
+    }
+
+
+def evaluate_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of ``run_evaluate`` that the arguments say.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``add_evaluate``.
+
+    Returns
+    -------
+    dict
+        All but inputs and ``say``.
+    """
+    return {
+        "other": options.against,
+        "radius": options.radius,
+        "label_columns": dict(options.label_columns),
+        "seen": options.seen,
+        "device": options.device,
+        "page": options.report,
+    }
