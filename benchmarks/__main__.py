@@ -51,33 +51,41 @@ def make_night(folder: Path, task: str, n: int, seed: int = 1) -> Path:
     return folder / "night"
 
 
-def throughput(folder: Path, n: int, rounds: int, tasks: list[str]) -> list[str]:
-    """Objects a second of the three routes, and ours over the others."""
+def throughput(folder: Path, n: int, rounds: int, tasks: list[str], timings: Path) -> list[str]:
+    """Objects a second of the three routes, and ours over the others.
+
+    Each timing is kept in ``timings`` as soon as it is taken, with the load of the machine before it, so that rounds
+    that take hours can be stopped and gone on with; it is deleted once all are there.
+    """
     from benchmarks.routes import ROUTES, ours, timed
 
     lines = [
         "| task | n | ours, objects/s | over the bare stages | over the script | CPU s: ours, bare, script |",
         "|---|---:|---:|---:|---:|---|",
     ]
+    kept = json.loads(timings.read_text(encoding="utf-8")) if timings.exists() else {}
     for task in tasks:
         night = make_night(folder / task, task, n)
-        times: dict[str, list[tuple[float, float, int]]] = {route: [] for route in ROUTES}
+        times: dict[str, list[list[float]]] = kept.setdefault(f"{task} {n}", {route: [] for route in ROUTES})
         few = make_night(folder / f"{task}-few", task, 20)
         for route in ROUTES:  # warms caches and is not counted
             timed(route, few, (task,), folder / f"out-{route}")
         ours(few, (task,), folder / "out-ours", processes=2)
-        for _ in range(rounds):
-            for route in ROUTES:
-                times[route].append(timed(route, night, (task,), folder / f"out-{route}"))
+        for number in range(rounds):
+            for route in (route for route in ROUTES if len(times[route]) <= number):
+                load = os.getloadavg()[0]
+                times[route].append([*timed(route, night, (task,), folder / f"out-{route}"), load])
+                timings.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
                 print(task, route, *(f"{value:.1f}" for value in times[route][-1]), flush=True)
         wall = {route: statistics.median(t[0] for t in took) for route, took in times.items()}
         cpu = {route: statistics.median(t[1] for t in took) for route, took in times.items()}
-        count = times["ours"][0][2]
+        count = round(times["ours"][0][2])
         lines.append(
             f"| `{task}` | {count} | {count / wall['ours']:.1f} | {wall['bare'] / wall['ours']:.2f} | "
             f"{wall['script'] / wall['ours']:.2f} | {cpu['ours']:.1f}, {cpu['bare']:.1f}, {cpu['script']:.1f} |"
         )
         print(lines[-1], flush=True)
+    timings.unlink(missing_ok=True)
     return lines
 
 
@@ -215,6 +223,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="sizes for the memory")
     parser.add_argument("--side", type=int, default=16_384, help="side of the large image (16384 pixels: 1.07 GB)")
     parser.add_argument("--spectra", type=int, default=12_500, help="0.4 of them lie in the one large file")
+    parser.add_argument("--timings", type=Path, default=RESULTS.parent / "timings.json",
+                        help="where the rounds of the throughput are kept until all are there")  # fmt: skip
     parser.add_argument("--only", nargs="+", default=list(TITLES), choices=list(TITLES))
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the figures are kept")
     options = parser.parse_args()
@@ -223,7 +233,7 @@ def main() -> None:
         folder = Path(name)
         for part in options.only:
             if part == "throughput":
-                lines = throughput(folder, options.n, options.rounds, options.tasks)
+                lines = throughput(folder, options.n, options.rounds, options.tasks, options.timings)
             elif part == "memory":
                 lines = memory(folder, options.sizes, "variable_star")
             elif part == "start":
