@@ -155,7 +155,8 @@ class LightCurveLayers(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            ``logits`` (batch, n_class); ``outside`` (batch,): share of the numbers outside of the training range.
+            ``logits`` (batch, n_class); ``outside`` (batch,): share of the numbers outside of the training range;
+            ``embedding`` (batch, 2 hidden_size).
         """
         scaled, outside = self.scale(numbers, known)
         first = self.number(torch.cat([scaled, known], 1))
@@ -165,7 +166,8 @@ class LightCurveLayers(nn.Module):
         hidden = self.encoder(torch.cat([first[:, None], visits], 1), mask)
         share = valid[:, :longest, None]
         mean = (hidden[:, 1:] * share).sum(1) / share.sum(1).clamp_min(1)
-        return {"logits": self.head(self.neck(torch.cat([hidden[:, 0], mean, first], 1))), "outside": outside}
+        pooled = self.neck(torch.cat([hidden[:, 0], mean, first], 1))
+        return {"logits": self.head(pooled), "outside": outside, "embedding": pooled}
 
 
 class LightCurveNetwork(LightCurveLayers):

@@ -80,7 +80,7 @@ class SpectralMember(nn.Module):
 
     def forward(
         self, tokens: torch.Tensor, valid: torch.Tensor, context: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict in units of ``LABEL_SCALE``.
 
         Parameters
@@ -94,6 +94,8 @@ class SpectralMember(nn.Module):
         -------
         value, log_error : Tensor, shape (batch, 3)
             Value (or correction of the base), natural log of the Laplace scale.
+        pooled : Tensor, shape (batch, hidden_size)
+            What both are read from.
         """
         n = len(tokens)
         shown = torch.full((n, 1, 1), float(self.use_continuum), dtype=tokens.dtype, device=tokens.device)
@@ -110,7 +112,7 @@ class SpectralMember(nn.Module):
         share = valid.to(hidden.dtype)[..., None]
         mean = (hidden[:, 1:] * share).sum(1) / share.sum(1).clamp_min(1)
         pooled = self.neck(torch.cat([hidden[:, 0], mean], 1))
-        return self.head(pooled), self.error(pooled.detach())
+        return self.head(pooled), self.error(pooled.detach()), pooled
 
 
 class SpectralLayers(nn.Module):
@@ -222,7 +224,8 @@ class SpectralLayers(nn.Module):
         -------
         dict of str to Tensor
             ``value`` and ``log_error`` (batch, members, 3) in units of the labels (log10 K, dex, dex) and their
-            natural log; ``base`` (batch, 3), ``log_chi2``, ``log_distance`` (batch,).
+            natural log; ``base`` (batch, 3), ``log_chi2``, ``log_distance`` (batch,); ``embedding`` (batch, members
+            times hidden_size).
         """
         tokens, valid = features(flux, ivar)
         mean, scale = flux.new_tensor(LABEL_MEAN), flux.new_tensor(LABEL_SCALE)
@@ -232,12 +235,18 @@ class SpectralLayers(nn.Module):
         context = torch.cat(
             [(out["base"] - mean) / scale, torch.stack([out["log_chi2"], out["log_distance"]], 1).clamp(-5, 5)], 1
         )
-        values, errors = [], []
+        values, errors, pooled = [], [], []
         for member in self.members:
-            value, log_error = member(tokens, valid, context if member.residual else None)
+            value, log_error, seen = member(tokens, valid, context if member.residual else None)
+            pooled.append(seen)
             values.append(value * scale + (out["base"] if member.residual else mean))
             errors.append(log_error + scale.log())
-        return {**out, "value": torch.stack(values, 1), "log_error": torch.stack(errors, 1)}
+        answer = {
+            "value": torch.stack(values, 1),
+            "log_error": torch.stack(errors, 1),
+            "embedding": torch.cat(pooled, 1),
+        }
+        return {**out, **answer}
 
 
 class SpectralNetwork(SpectralLayers):

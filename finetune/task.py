@@ -112,7 +112,8 @@ class Task:
         record makes no sense at all.
     build : callable
         ``build(**options) -> transformers.PreTrainedModel``; its ``forward(**batch)`` takes the stacked arrays of
-        ``prepare`` as tensors and returns a dict of tensors, first axis the batch.
+        ``prepare`` as tensors and returns a dict of tensors, first axis the batch; one of them is ``embedding``,
+        shape (batch, width): what the head reads, for similarity, novelty, drift and taught classes.
     loss : callable
         ``loss(outputs, targets) -> scalar tensor``; targets are tensors from ``encode``, NaN (or -100) where missing.
     encode : callable

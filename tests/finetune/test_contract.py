@@ -126,6 +126,15 @@ def test_columns_are_unique_and_documented(case: Case) -> None:
     assert task.record in (Cutout, Spectrum, LightCurve)
 
 
+def test_every_object_has_an_embedding(case: Case) -> None:
+    batch = case.prepared[: case.task.batch_size]
+    vectors = Network([case.model], torch.device("cpu"))(batch, case.task.batch_size)["embedding"]
+    assert vectors.ndim == 2
+    assert len(vectors) == len(batch)
+    assert np.isfinite(vectors).all()
+    assert np.linalg.matrix_rank(vectors - vectors.mean(0)) > 1, "different objects have different embeddings"
+
+
 def test_simulated_examples_are_whole(case: Case) -> None:
     assert len(case.raw) == COUNT
     for example in case.raw:

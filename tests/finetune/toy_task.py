@@ -34,7 +34,8 @@ class ToyModel(PreTrainedModel):
     def forward(self, flux: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         tokens = self.embed((flux - self.shift)[..., None])
         hidden = self.encoder(inputs_embeds=tokens, attention_mask=mask.long()).last_hidden_state
-        return {"logits": self.head(hidden.mean(1))}
+        pooled = hidden.mean(1)
+        return {"logits": self.head(pooled), "embedding": pooled}
 
 
 def build(width: int = 16) -> ToyModel:
