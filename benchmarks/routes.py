@@ -38,7 +38,7 @@ def models(tasks: tuple[str, ...]) -> tuple[Model, ...]:
     """The models that ship, loaded once for all routes of this process."""
     found = resolve_models(tasks, {}, "cpu", "fp32", 1)
     for model in found:
-        preload(model.path, device="cpu", dtype="fp32", threads=1)
+        preload(model.path, device="cpu", dtype="fp32", threads=1, embeddings=False)
     return found
 
 

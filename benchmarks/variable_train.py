@@ -100,7 +100,12 @@ def save(trained: Trained, output: Path, command: str, digest: str, metrics: dic
         rule=trained.rule, metrics=metrics, classes=task.classes,
     )  # fmt: skip
     bundle = save_bundle(
-        output, info=info, models=trained.models, baseline=trained.baseline, storage=trained.options.storage
+        output,
+        info=info,
+        models=trained.models,
+        baseline=trained.baseline,
+        storage=trained.options.storage,
+        space=trained.space,
     )
     print(f"saved {bundle.path}, digest {bundle.digest[:16]}, rule {trained.rule}, calibration {trained.calibration}")
 

@@ -1,4 +1,4 @@
-"""``python -m finetune``: train, evaluate and card, by the same functions as ``nightcat``."""
+"""``python -m finetune``: train, search, evaluate and card, by the same functions as ``nightcat``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.arguments import add_evaluate, add_train, evaluate_keywords, train_keywords
+from finetune.arguments import add_evaluate, add_search, add_train, evaluate_keywords, train_keywords
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "train":
             report = commands.run_train(
                 options.task, options.labels, options.input, options.output, **train_keywords(options),
+                command=f"python -m finetune {shlex.join(arguments)}", say=_say,
+            )  # fmt: skip
+        elif options.command == "search":
+            from finetune.search import run_search
+
+            report = run_search(
+                options.task, options.labels, options.input, options.output, trials=options.trials,
+                space=dict(options.space), **train_keywords(options),
                 command=f"python -m finetune {shlex.join(arguments)}", say=_say,
             )  # fmt: skip
         elif options.command == "evaluate":
@@ -67,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m finetune", description="Fine-tune and judge models.")
     commands = parser.add_subparsers(dest="command", required=True)
     add_train(commands.add_parser("train", help="fine-tune the model of a task on labelled files"))
+    add_search(commands.add_parser("search", help="search for the options of a training, and train with the best ones"))
     add_evaluate(commands.add_parser("evaluate", help="judge a model on labelled files, beside its baseline"))
     card = commands.add_parser("card", help="write the model card")
     card.add_argument("bundle", help="folder of the model")

@@ -67,18 +67,20 @@ def add_matching(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_train(command: argparse.ArgumentParser) -> None:
+def add_train(command: argparse.ArgumentParser, output: str = "folder of the new model") -> None:
     """Add all that a training takes.
 
     Parameters
     ----------
     command : argparse.ArgumentParser
         Changed in place.
+    output : str
+        What ``--output`` is.
     """
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--labels", required=True, metavar="FILE", help=LABELS)
     add_files(command, "files with the labelled objects")
-    command.add_argument("--output", required=True, metavar="BUNDLE", help="folder of the new model")
+    command.add_argument("--output", required=True, metavar="DIR", help=output)
     command.add_argument(
         "--method", metavar="METHOD", help="what is trained: full (default), head, layers:K, lora, lora:RANK or ia3"
     )
@@ -97,6 +99,28 @@ def add_train(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], type=pair, metavar="OPTION=VALUE", help="any training option"
     )
     add_matching(command)
+
+
+def add_search(command: argparse.ArgumentParser) -> None:
+    """Add all that a search takes.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    add_train(command, "folder of the search: its trials, a report, and the best model under bundle/")
+    command.add_argument(
+        "--trials", type=int, default=30, metavar="N", help="how many, those of earlier calls included; default 30"
+    )
+    command.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="OPTION=VALUES",
+        help="what is searched: LOW:HIGH, LOW:HIGH:log or A,B,C; default: rate, decay, dropout, batch, rates by depth",
+    )
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:

@@ -21,11 +21,13 @@ from safetensors.numpy import load_file
 
 from finetune import tasks
 from finetune.bundle_files import INFO, digests, sha256
+from finetune.embedding_space import EmbeddingSpace
 
 if TYPE_CHECKING:
     from finetune.task import Baseline, Task
 
 FORMAT = 1  #: Raised when the layout of the folder changes.
+SPACE = "embedding_space"  #: Name of the files with the training objects in the embedding.
 
 
 class BundleError(ValueError):
@@ -154,6 +156,19 @@ class Bundle:
         if task.network is None:
             return self.models(task)
         return [load_network(task.network, self.path / member_folder(i)) for i in range(self.info.members)]
+
+    def space(self) -> EmbeddingSpace | None:
+        """Where the training objects lie in the embedding of the model.
+
+        Returns
+        -------
+        EmbeddingSpace or None
+            None where the bundle does not tell.
+        """
+        if not (self.path / f"{SPACE}.json").is_file():
+            return None
+        meta = json.loads((self.path / f"{SPACE}.json").read_text(encoding="utf-8"))
+        return EmbeddingSpace.restore(load_file(self.path / f"{SPACE}.safetensors"), meta)
 
     def baseline(self, task: Task) -> Baseline:
         """Restore the classical answer.

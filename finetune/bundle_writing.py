@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from finetune.bundle import FORMAT, Bundle, BundleError, Info, load_bundle, member_folder
+from finetune.bundle import FORMAT, SPACE, Bundle, BundleError, Info, load_bundle, member_folder
 from finetune.bundle_files import INFO, digests, new_folder
 from finetune.jsonfile import write_json
 
 if TYPE_CHECKING:
+    from finetune.embedding_space import EmbeddingSpace
     from finetune.task import Baseline
 
 
@@ -27,6 +28,7 @@ def save_bundle(
     models: Sequence[Any],
     baseline: Baseline,
     storage: str = "fp16",
+    space: EmbeddingSpace | None = None,
     extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> Bundle:
     """Write a bundle: into a hidden folder beside it, renamed when it is whole.
@@ -43,6 +45,8 @@ def save_bundle(
         The fitted classical answer.
     storage : str
         ``"fp16"`` or ``"fp32"`` for weight matrices; vectors (norms, biases, statistics) always stay fp32.
+    space : EmbeddingSpace or None
+        Where the training objects lie in the embedding.
     extra : mapping of str to object
         Further JSON files by name, such as ``split.json``.
 
@@ -67,13 +71,15 @@ def save_bundle(
         arrays, meta = baseline.state()
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "baseline.safetensors")
         write_json(folder / "baseline.json", meta)
+        if space is not None:
+            _write_space(folder, space)
         for name, value in extra.items():
             write_json(folder / name, value)
         _write_info(folder, replace(info, members=len(models)))
     return load_bundle(path)
 
 
-def derive_bundle(bundle: Bundle, path: str | Path, **changes: Any) -> Bundle:
+def derive_bundle(bundle: Bundle, path: str | Path, space: EmbeddingSpace | None = None, **changes: Any) -> Bundle:
     """Write a copy of a bundle that says something else in ``bundle.json``; weights and baseline stay.
 
     Parameters
@@ -82,6 +88,8 @@ def derive_bundle(bundle: Bundle, path: str | Path, **changes: Any) -> Bundle:
         The model to copy.
     path : str or Path
         Folder to make; an earlier bundle there is replaced, anything else is not.
+    space : EmbeddingSpace or None
+        In place of the one that it has; None leaves that as it is.
     **changes
         Fields of ``Info``.
 
@@ -98,8 +106,16 @@ def derive_bundle(bundle: Bundle, path: str | Path, **changes: Any) -> Bundle:
     path = _free(Path(path))
     with new_folder(path) as folder:
         shutil.copytree(bundle.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INFO, ".*"))
+        if space is not None:
+            _write_space(folder, space)
         _write_info(folder, replace(bundle.info, **changes))
     return load_bundle(path)
+
+
+def _write_space(folder: Path, space: EmbeddingSpace) -> None:
+    arrays, meta = space.state()
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / f"{SPACE}.safetensors")
+    write_json(folder / f"{SPACE}.json", meta)
 
 
 def _free(path: Path) -> Path:

@@ -110,12 +110,7 @@ def run_train(
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
     dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
-    stratify = task.label_columns[0] if task.classes else ""
-    plan = Split.load(split) if split else make_split(
-        dataset.examples, seed=chosen.seed, by=split_by, stratify=stratify
-    )  # fmt: skip
-    if start is not None:
-        plan = _after(start, plan, dataset.examples, say)
+    plan = plan_split(task, dataset.examples, chosen.seed, split, split_by, start, say)
     parts = plan.apply(dataset.examples)
     say("split: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     trained = train_task(task, parts["train"], parts["validation"], chosen)
@@ -133,15 +128,55 @@ def run_train(
     )  # fmt: skip
     bundle = save_bundle(
         output, info=info, models=trained.models, baseline=trained.baseline, storage=chosen.storage,
-        extra={SPLIT: plan.content()},
+        space=trained.space, extra={SPLIT: plan.content()},
     )  # fmt: skip
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     report = finish(report, bundle, dataset)
     return _on_page(page, task, report, rows, kept, say)
 
 
-def _after(start: Bundle, plan: Split, examples: Sequence[Example], say: Say) -> Split:
-    """Keep the test objects away from what the model that a training starts from has seen."""
+def plan_split(
+    task: Task,
+    examples: Sequence[Example],
+    seed: int,
+    split: str = "",
+    by: str = "group",
+    start: Bundle | None = None,
+    say: Say = quiet,
+) -> Split:
+    """Deal labelled objects to training, validation and test.
+
+    Parameters
+    ----------
+    task : Task
+        Its classes are dealt evenly.
+    examples : sequence of Example
+        The objects.
+    seed : int
+        Of the deal.
+    split : str
+        File of an earlier split to use again; empty for a new one.
+    by : str
+        ``"group"`` or ``"sky:k"``.
+    start : Bundle or None
+        Model that the training starts from: what it has seen never becomes a test object.
+    say : callable
+        Told where that cannot be known.
+
+    Returns
+    -------
+    Split
+        The plan.
+
+    Raises
+    ------
+    LeakError
+        Where the objects are too few to deal.
+    """
+    stratify = task.label_columns[0] if task.classes else ""
+    plan = Split.load(split) if split else make_split(examples, seed=seed, by=by, stratify=stratify)
+    if start is None:
+        return plan
     path = start.path / SPLIT
     if not path.is_file():
         say(f"{start.path.name} does not tell which objects it was trained on: test objects may be among them")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from finetune.bundle import BundleError, check_version, load_bundle
+from finetune.embedding_space import EmbeddingSpace
 from finetune.network import DeviceError, Network, resolve_device
 from finetune.task import Baseline, Prepared, Row, Task
 from finetune.wrappers import Adapted, Classical, Combined, Finite, Learned, Rows, Typed
@@ -96,6 +97,8 @@ def make_predictor(
     *,
     calibration: Mapping[str, Any],
     rule: Mapping[str, Any],
+    space: EmbeddingSpace | None = None,
+    embeddings: bool = False,
     digest: str = "",
     device: str = "cpu",
     dtype: str = "fp32",
@@ -112,6 +115,10 @@ def make_predictor(
         Fitted.
     calibration, rule : mapping
         Learnt on validation data.
+    space : EmbeddingSpace or None
+        Where the training objects lie in the embedding.
+    embeddings : bool
+        Give the embedding of each object, too.
     digest : str
         Of the bundle.
     device, dtype : str
@@ -128,7 +135,7 @@ def make_predictor(
     BundleError
         Where the model was adapted to a survey, and the task has no ``adjust``.
     """
-    learned = learned_rows(task, models, calibration, device=device, dtype=dtype)
+    learned = learned_rows(task, models, calibration, space=space, embeddings=embeddings, device=device, dtype=dtype)
     rows: Rows = Typed(Finite(Combined(task, learned, classical_rows(task, baseline), rule), "MODEL_FAILED"))
     if "survey" in calibration:
         if task.adjust is None:
@@ -144,6 +151,8 @@ def learned_rows(
     models: Sequence[torch.nn.Module],
     calibration: Mapping[str, Any],
     *,
+    space: EmbeddingSpace | None = None,
+    embeddings: bool = False,
     device: str = "cpu",
     dtype: str = "fp32",
 ) -> Rows:
@@ -157,16 +166,20 @@ def learned_rows(
         Members.
     calibration : mapping
         Learnt on validation data.
+    space : EmbeddingSpace or None
+        Where the training objects lie in the embedding.
+    embeddings : bool
+        Give the embedding of each object, too.
     device, dtype : str
         Where and in which precision the models run.
 
     Returns
     -------
     Rows
-        Gives ``task.columns``; a number that is not finite is None, under MODEL_FAILED.
+        Gives ``task.columns`` and the object's place; a number that is not finite is None, under MODEL_FAILED.
     """
     network = Network(models, resolve_device(device), dtype)
-    return Typed(Finite(Learned(task, network, calibration), "MODEL_FAILED"))
+    return Typed(Finite(Learned(task, network, calibration, space, embeddings), "MODEL_FAILED"))
 
 
 def classical_rows(task: Task, baseline: Baseline) -> Rows:
@@ -188,7 +201,13 @@ def classical_rows(task: Task, baseline: Baseline) -> Rows:
 
 
 def load_predictor(
-    path: str | Path, *, device: str = "cpu", dtype: str = "fp32", threads: int | None = None, task: Task | None = None
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    threads: int | None = None,
+    embeddings: bool = False,
+    task: Task | None = None,
 ) -> TaskPredictor:
     """Load a bundle for inference.
 
@@ -202,6 +221,8 @@ def load_predictor(
         ``"fp32"`` or ``"bf16"``.
     threads : int, optional
         Threads of torch in this process; left alone where None.
+    embeddings : bool
+        Give the embedding of each object, too.
     task : Task, optional
         A task that is not in the registry.
 
@@ -227,6 +248,8 @@ def load_predictor(
         bundle.baseline(task),
         calibration=bundle.info.calibration,
         rule=bundle.info.rule,
+        space=bundle.space(),
+        embeddings=embeddings,
         digest=bundle.digest,
         device=device,
         dtype=dtype,

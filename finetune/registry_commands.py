@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from finetune import tasks
-from finetune.bundle import BundleError, bundled, load_bundle
+from finetune.bundle import Bundle, BundleError, bundled, load_bundle
 from finetune.commands import Say, find_bundle, quiet, read_dataset, unseen
 from finetune.dataset import RADIUS
 from finetune.evaluate import DRAWS
@@ -18,6 +21,7 @@ from finetune.gate import Limits, judge_candidate
 from finetune.jsonfile import json_bytes
 from finetune.predict import load_predictor
 from finetune.registry import DIGITS, Registry, RegistryError
+from finetune.teach import run_teach
 from transforms.records import FileRef
 
 TEST = "test.json"
@@ -39,6 +43,66 @@ def list_models(registry: str) -> list[dict[str, Any]]:
     held = Registry(registry) if registry else None
     known = sorted({*tasks.names(), *(held.tasks() if held else ())})
     return [_model(name, held) for name in known]
+
+
+def teach_production(
+    registry: str,
+    bundle: Bundle,
+    name: str,
+    vectors: np.ndarray,
+    examples: Sequence[str],
+    *,
+    command: str = "",
+    say: Say = quiet,
+) -> dict[str, Any]:
+    """Teach the model in production a class, and put what comes of it in its place.
+
+    No gate is asked: weights, calibration and rule are the same, and so is every answer but the taught class.
+
+    Parameters
+    ----------
+    registry : str
+        Folder or URL.
+    bundle : Bundle
+        The model that gave the embeddings; where none is in production yet, it goes there.
+    name : str
+        Of the class.
+    vectors : ndarray, shape (n, width)
+        Embeddings of the examples.
+    examples : sequence of str
+        Their identifiers.
+    command : str
+        How it was called, for the record.
+    say : callable
+        Told what goes on.
+
+    Returns
+    -------
+    dict
+        As ``finetune.teach.run_teach`` gives it.
+
+    Raises
+    ------
+    RegistryError
+        Where another model is in production than the one that gave the embeddings.
+    OptionsError, BundleError
+        As ``run_teach``.
+    """
+    held, task = Registry(registry), bundle.info.task
+    production = held.state(task).production
+    if production not in ("", bundle.digest[:DIGITS]):
+        raise RegistryError(
+            f"{registry}: {production} is in production, but the embeddings are of {bundle.digest[:DIGITS]}: "
+            "run the night again with the registry, or name --output"
+        )
+    with tempfile.TemporaryDirectory(prefix="nightcat-teach-") as folder:
+        found = run_teach(bundle, name, vectors, examples, Path(folder) / "taught", command=command, say=quiet)
+        taught = load_bundle(Path(folder) / "taught")
+        held.add(taught)
+        held.promote(task, taught.digest[:DIGITS], {"taught": name, "examples": list(examples), "refused": []})
+    found["model"]["path"] = str(held.bundle(task).path)
+    say(f"{task}: {found['model']['digest']} is in production")
+    return found
 
 
 def _model(task: str, registry: Registry | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from finetune.embedding_space import COLUMNS as PLACE
 from transforms.columns import Column
 from transforms.records import Identity
 
@@ -209,6 +210,6 @@ class Task:
         Returns
         -------
         tuple of Column
-            ``best_columns + columns + baseline_columns``.
+            ``best_columns + columns + baseline_columns``, and where the object lies among the training objects.
         """
-        return (*self.best_columns, *self.columns, *self.baseline_columns)
+        return (*self.best_columns, *self.columns, *self.baseline_columns, *PLACE)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import set_seed
 
 from finetune.bundle import check_version, load_bundle
+from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
 from finetune.jsonfile import plain
 from finetune.losses import make_class_loss
 from finetune.methods import apply_method, finish_method, parse_method
@@ -22,7 +24,7 @@ from finetune.network import Network, resolve_device, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
 from finetune.sampling import balance_weights
 from finetune.task import Baseline, Example, Prepared, Row, Task
-from finetune.trainer import SurveyTrainer, TrainingError
+from finetune.trainer import SurveyTrainer, Tell, TrainingError
 from finetune.training_options import TrainingOptions
 from finetune.weights import round_weights
 from transforms.attempt import Tallies, attempt, describe
@@ -51,6 +53,8 @@ class Trained:
         Of the training.
     history : list of list of dict
         For each member, the losses by step.
+    space : EmbeddingSpace or None
+        Where the training objects lie in the embedding; None where they are too few to tell.
     counts : mapping
         Objects used and refused.
     """
@@ -64,6 +68,7 @@ class Trained:
     rule: Mapping[str, Any]
     options: TrainingOptions
     history: list[list[dict[str, float]]]
+    space: EmbeddingSpace | None = None
     counts: Mapping[str, Any] = field(default_factory=dict)
 
     def predictor(self, device: str = "cpu") -> TaskPredictor:
@@ -80,8 +85,9 @@ class Trained:
             Of the parts in memory.
         """
         return make_predictor(
-            self.task, self.models, self.baseline, calibration=self.calibration, rule=self.rule, device=device
-        )
+            self.task, self.models, self.baseline, calibration=self.calibration, rule=self.rule, space=self.space,
+            device=device,
+        )  # fmt: skip
 
 
 def prepare_all(task: Task, examples: Sequence[Example]) -> tuple[list[Example], list[Prepared], list[Reject]]:
@@ -113,6 +119,69 @@ def prepare_all(task: Task, examples: Sequence[Example]) -> tuple[list[Example],
     return kept, prepared, rejects
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """What all trainings on the same objects share.
+
+    Parameters
+    ----------
+    train, validation : list of Example
+        Objects that could be prepared.
+    prepared, held : list of Prepared
+        What came of them.
+    refused : int
+        How many could not.
+    fitted : Baseline
+        Fitted on the training objects.
+    build : mapping
+        Keywords of ``build`` for the model that a training starts from.
+    """
+
+    train: list[Example]
+    validation: list[Example]
+    prepared: list[Prepared]
+    held: list[Prepared]
+    refused: int
+    fitted: Baseline
+    build: Mapping[str, Any]
+
+
+def prepare_data(task: Task, train: Sequence[Example], validation: Sequence[Example], options: TrainingOptions) -> Data:
+    """Prepare all objects and fit the baseline, once for any number of trainings.
+
+    Parameters
+    ----------
+    task : Task
+        What to train.
+    train, validation : sequence of Example
+        Training and validation objects, measured.
+    options : TrainingOptions
+        Gives seed and start.
+
+    Returns
+    -------
+    Data
+        For ``train_member``.
+
+    Raises
+    ------
+    TrainingError
+        Where nothing is left to train on, or to choose by.
+    """
+    kept, prepared, refused = prepare_all(task, train)
+    chosen, held, refused_held = prepare_all(task, validation)
+    for name, left, rejects in (("training", kept, refused), ("validation", chosen, refused_held)):
+        if not left:
+            reason = f"; the first was refused: {rejects[0].reason}" if rejects else ""
+            raise TrainingError(f"task {task.name} has no {name} objects{reason}")
+    fitted = task.baseline()
+    fitted.fit(kept, prepared, seed=options.seed)
+    return Data(
+        train=kept, validation=chosen, prepared=prepared, held=held, refused=len(refused) + len(refused_held),
+        fitted=fitted, build=start_options(task, options),
+    )  # fmt: skip
+
+
 def train_task(
     task: Task, train: Sequence[Example], validation: Sequence[Example], options: TrainingOptions
 ) -> Trained:
@@ -139,31 +208,24 @@ def train_task(
     TrainingError
         Where nothing is left to train on, or the loss is not finite.
     """
-    train, prepared, refused = prepare_all(task, train)
-    validation, held, refused_held = prepare_all(task, validation)
-    for name, left, rejects in (("training", train, refused), ("validation", validation, refused_held)):
-        if not left:
-            reason = f"; the first was refused: {rejects[0].reason}" if rejects else ""
-            raise TrainingError(f"task {task.name} has no {name} objects{reason}")
-    fitted = task.baseline()
-    fitted.fit(train, prepared, seed=options.seed)
-    baseline = as_stored(task, fitted)
-    build = start_options(task, options)
+    data = prepare_data(task, train, validation, options)
+    baseline = as_stored(task, data.fitted)
     models, history = [], []
     for member in range(options.members):
-        model, losses = _train_member(task, build, (train, prepared), (validation, held), fitted, options, member)
+        model, losses = train_member(task, data, options, member)
         models.append(model)
         history.append(losses)
-    calibration, rule = fit_on_validation(task, models, baseline, validation, held, options.device)
+    calibration, rule = fit_on_validation(task, models, baseline, data.validation, data.held, options.device)
+    space = fit_place(task, models, data.prepared, data.held, options)
     counts = {
-        "train": len(train),
-        "validation": len(validation),
-        "refused": len(refused) + len(refused_held),
-        "origins": dict(sorted(Counter(e.origin for e in train).items())),
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "refused": data.refused,
+        "origins": dict(sorted(Counter(e.origin for e in data.train).items())),
     }
     return Trained(
-        task=task, models=[m.cpu() for m in models], baseline=baseline, fitted=fitted, build=build,
-        calibration=calibration, rule=rule, options=options, history=history, counts=counts,
+        task=task, models=[m.cpu() for m in models], baseline=baseline, fitted=data.fitted, build=data.build,
+        calibration=calibration, rule=rule, options=options, history=history, space=space, counts=counts,
     )  # fmt: skip
 
 
@@ -249,27 +311,46 @@ def start_model(
     return model
 
 
-def _train_member(
-    task: Task,
-    build: Mapping[str, Any],
-    train: tuple[Sequence[Example], Sequence[Prepared]],
-    validation: tuple[Sequence[Example], Sequence[Prepared]],
-    baseline: Baseline,
-    options: TrainingOptions,
-    member: int,
+def train_member(
+    task: Task, data: Data, options: TrainingOptions, member: int = 0, tell: Tell | None = None
 ) -> tuple[Any, list[dict[str, float]]]:
+    """Train one model.
+
+    Parameters
+    ----------
+    task : Task
+        What to train.
+    data : Data
+        From ``prepare_data``.
+    options : TrainingOptions
+        Checked.
+    member : int
+        Number of the model, for its seed.
+    tell : callable, optional
+        ``tell(step, loss)``: told each validation loss; what it raises ends the training.
+
+    Returns
+    -------
+    model, history : transformers.PreTrainedModel, list of dict
+        The best state, with the weights as they will be stored; the losses by step.
+
+    Raises
+    ------
+    TrainingError
+        Where the method does not fit the model, or the loss is not finite.
+    """
     seed = options.seed + member
     head = task.options.get("head", ())
-    model = start_model(task, build, *train, baseline, options, member)
+    model = start_model(task, data.build, data.train, data.prepared, data.fitted, options, member)
     try:
         model = apply_method(model, parse_method(options.method), head)
     except ValueError as error:
         raise TrainingError(f"task {task.name}: {error}") from error
 
-    def pairs(part: tuple[Sequence[Example], Sequence[Prepared]]) -> list[tuple[Prepared, Any]]:
-        return [(prepared, task.encode(example.labels)) for example, prepared in zip(*part, strict=True)]
+    def pairs(examples: Sequence[Example], arrays: Sequence[Prepared]) -> list[tuple[Prepared, Any]]:
+        return [(one, task.encode(example.labels)) for example, one in zip(examples, arrays, strict=True)]
 
-    learning, checking = pairs(train), pairs(validation)
+    learning, checking = pairs(data.train, data.prepared), pairs(data.validation, data.held)
     if options.loss:
         targets = [target for _, target in learning]
         try:
@@ -284,8 +365,8 @@ def _train_member(
         own = replace(options, resume=options.resume and any(Path(folder).glob("checkpoint-*")))
         if options.tensorboard:
             os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(options.tensorboard) / f"member_{member}")
-        weights = balance_weights(train[0], options.balance)
-        trainer = SurveyTrainer(task, model, learning, checking, own, seed, folder, weights)
+        weights = balance_weights(data.train, options.balance)
+        trainer = SurveyTrainer(task, model, learning, checking, own, seed, folder, weights, tell)
         history = trainer.fit()
     model = finish_method(model)
     round_weights(model, options.storage)
@@ -326,6 +407,40 @@ def fit_on_validation(
     learned = predict_rows(learned_rows(task, models, calibration, device=device), prepared, task.batch_size)
     classical = predict_rows(classical_rows(task, baseline), prepared, task.batch_size)
     return calibration, task.fit_rule(learned, classical, [example.labels for example in examples])
+
+
+def fit_place(
+    task: Task,
+    models: Sequence[torch.nn.Module],
+    train: Sequence[Prepared],
+    validation: Sequence[Prepared],
+    options: TrainingOptions,
+) -> EmbeddingSpace | None:
+    """Learn where the training objects lie in the embedding.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    models : sequence of Module
+        Trained members, with the weights as they will be stored.
+    train, validation : sequence of Prepared
+        Objects; of the training objects a draw that is large enough.
+    options : TrainingOptions
+        Gives seed and device.
+
+    Returns
+    -------
+    EmbeddingSpace or None
+        None where the objects are too few, or the model has no embedding.
+    """
+    network = Network(models, resolve_device(options.device))
+    draw = np.sort(np.random.default_rng(options.seed).permutation(len(train))[: 2 * REFERENCES])
+    inside = run_network(network, [train[i] for i in draw], task.batch_size).get("embedding")
+    if inside is None:
+        return None
+    held = run_network(network, validation, task.batch_size)["embedding"]
+    return fit_space(inside, held, options.seed)
 
 
 def predict_rows(predictor: Any, prepared: Sequence[Prepared], size: int) -> list[Row]:

@@ -5,7 +5,7 @@ of the weights, and the best state kept in memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from finetune.sampling import Collator, StepSampler, Targets
 from finetune.task import Prepared, Task
 from finetune.training_options import TrainingOptions
 from finetune.watch import Watch, copy_state
+
+Tell = Callable[[int, float], None]  #: Told the step and the validation loss.
 
 
 class TrainingError(RuntimeError):
@@ -68,6 +70,8 @@ class SurveyTrainer(Trainer):
         Working folder.
     weights : ndarray or None
         Chance of each training object.
+    tell : callable or None
+        ``tell(step, loss)`` after each evaluation; what it raises ends the training.
     """
 
     model: Any
@@ -82,8 +86,9 @@ class SurveyTrainer(Trainer):
         seed: int,
         folder: str,
         weights: np.ndarray | None = None,
+        tell: Tell | None = None,
     ) -> None:
-        self.task, self.options, self.weights = task, options, weights
+        self.task, self.options, self.weights, self.tell = task, options, weights, tell
         self.validation, self.watch = list(validation), Watch.start(options.ema)
         self.collator = Collator(task, accepted(model, sorted(train[0][0])), seed)
         self.frozen = freeze(model, options.freeze)
@@ -200,6 +205,8 @@ class SurveyTrainer(Trainer):
         entry = {"step": step, "loss": self._sum / max(self._seen, 1), "validation": loss}
         self._sum, self._seen = 0.0, 0
         self.watch.history.append(entry)
+        if self.tell is not None:
+            self.tell(step, loss)
         metrics = {"eval_loss": loss}
         self.log({**metrics, "train_loss": entry["loss"]})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

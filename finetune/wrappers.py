@@ -5,19 +5,52 @@ All have ``columns`` and ``predict(batch, size) -> list of Row``; a row carries 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
+from finetune.embedding_space import COLUMNS, EmbeddingSpace, space_rows
 from finetune.task import Baseline, Prepared, Row, Task
-from transforms.columns import BOOL, FLOAT32, FLOAT64, INT32, INT64, STRING, Column
+from transforms.columns import BOOL, FLOAT32, FLOAT32_LIST, FLOAT64, INT32, INT64, STRING, Column
 from transforms.flags import bits
 
 DIGITS = 6  #: Significant digits of a float32 column: the last bits of a sum depend on the shape of its batch.
+LIST_DIGITS = 4  #: The same for each number of a list.
+
+
+def round_list(values: Any) -> np.ndarray:
+    """Round a list of numbers to the digits that mean something.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Finite.
+
+    Returns
+    -------
+    ndarray of float32
+        With ``LIST_DIGITS`` significant digits.
+    """
+    wide = np.asarray(values, np.float64)
+    power = 10.0 ** (LIST_DIGITS - 1 - np.floor(np.log10(np.abs(np.where(wide == 0, 1, wide)))))
+    return (np.round(wide * power) / power).astype(np.float32)
+
+
 _CAST: dict[str, Callable[[Any], Any]] = {
-    FLOAT32: float, FLOAT64: float, INT32: int, INT64: int, BOOL: bool, STRING: str,
+    FLOAT32: float, FLOAT64: float, INT32: int, INT64: int, BOOL: bool, STRING: str, FLOAT32_LIST: round_list,
 }  # fmt: skip
+
+
+_NOWHERE: Row = dict.fromkeys((column.name for column in COLUMNS), None)
+
+
+def _flags(*rows: Row) -> int:
+    flags = 0
+    for row in rows:
+        flags |= int(row.get("flags") or 0)
+    return flags
 
 
 class Rows(Protocol):
@@ -56,16 +89,22 @@ class Learned:
         ``outputs(batch, size) -> dict of str to ndarray``: the network.
     calibration : mapping
         Of the bundle.
+    space : EmbeddingSpace or None
+        Of the bundle: where the training objects lie in the embedding.
+    embeddings : bool
+        Give the embedding of each object, too.
     """
 
     task: Task
     outputs: Callable[[Sequence[Prepared], int], Mapping[str, Any]]
     calibration: Mapping[str, Any]
+    space: EmbeddingSpace | None = None
+    embeddings: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The task's learned columns."""
-        return self.task.columns
+        """The task's learned columns, and where the object lies among the training objects."""
+        return (*self.task.columns, *COLUMNS)
 
     def predict(self, batch: Sequence[Prepared], size: int) -> list[Row]:
         """Run the network and decode.
@@ -80,9 +119,18 @@ class Learned:
         Returns
         -------
         list of dict
-            Learned columns and flags.
+            Learned columns and flags; no place for an object of which the model says nothing.
         """
-        return self.task.decode(self.outputs(batch, size), batch, self.calibration)
+        outputs = self.outputs(batch, size)
+        rows = self.task.decode(outputs, batch, self.calibration)
+        if self.space is None and not self.embeddings:
+            return [{**row, **_NOWHERE} for row in rows]
+        places = space_rows(self.space, outputs["embedding"], self.embeddings)
+        first = self.task.columns[0].name
+        return [
+            {**row, **_NOWHERE} if row[first] is None else {**row, **place, "flags": _flags(row, place)}
+            for row, place in zip(rows, places, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +251,7 @@ class Finite:
         for name, value in row.items():
             if isinstance(value, str | bool) or value is None or name == "flags":
                 continue
-            if not math.isfinite(value):
+            if not np.isfinite(value).all():
                 clean[name], flags = None, flags | bits(self.flag)
         return {**clean, "flags": flags}
 
@@ -324,8 +372,5 @@ class Combined:
         pairs = zip(self.learned.predict(batch, size), self.classical.predict(batch, size), strict=True)
         for learned, classical in pairs:
             best = self.task.choose(learned, classical, self.rule)
-            flags = 0
-            for part in (learned, classical, best):
-                flags |= int(part.get("flags") or 0)
-            rows.append({**best, **learned, **classical, "flags": flags})
+            rows.append({**best, **learned, **classical, "flags": _flags(learned, classical, best)})
         return rows

@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.footers import STRING_WIDTH, arrow_schema, votable_keys
-from transforms.columns import FLOAT32, FLOAT64, STRING, Column
+from transforms.columns import FLOAT32, FLOAT32_LIST, FLOAT64, STRING, Column
 
 PRIMARY, MARGIN, UNPLACED, REJECTS = "primary", "margin", "unplaced", "rejects"
 RUNS, STAGING = "_runs", ".staging"
@@ -31,6 +32,7 @@ MARGIN_ARCSEC = 10
 ROW_GROUP = 16_384  #: Rows of each row group of a file but its last.
 SORT_KEYS = ("_healpix_29", "object_id", "source", "hdu", "row")
 INPUTS = "inputs"
+_FLOATS = (FLOAT32, FLOAT64, FLOAT32_LIST)
 _SORT = {
     REJECTS: ("source", "hdu", "row", "stage", "object_id", "error", "reason", "url"),
     INPUTS: ("source", "url"),
@@ -156,8 +158,9 @@ def to_table(rows: Sequence[Mapping[str, Any]], columns: tuple[Column, ...], nam
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError) as error:
             row, value = _culprit(rows, column.name, field.type)
             raise ValueError(f"column {column.name!r} of {name!r} cannot hold {value!r}; {_of(row)}") from error
-        if column.type in (FLOAT32, FLOAT64) and not pc.all(pc.is_finite(array), min_count=0).as_py():
-            index = pc.index(pc.is_finite(array), False).as_py()
+        numbers = array.flatten() if column.type == FLOAT32_LIST else array
+        if column.type in _FLOATS and not pc.all(pc.is_finite(numbers), min_count=0).as_py():
+            index = _first_not_finite(array)
             raise ValueError(
                 f"column {column.name!r} of {name!r} is {values[index]!r}, which is not finite: "
                 f"missing is null; {_of(rows[index])}"
@@ -166,6 +169,11 @@ def to_table(rows: Sequence[Mapping[str, Any]], columns: tuple[Column, ...], nam
             raise ValueError(f"column {column.name!r} of {name!r} is null; {_of(rows[values.index(None)])}")
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _first_not_finite(array: pa.Array) -> int:
+    values = array.to_pylist()
+    return next(i for i, value in enumerate(values) if value is not None and not np.isfinite(value).all())
 
 
 def _culprit(rows: Sequence[Mapping[str, Any]], name: str, kind: pa.DataType) -> tuple[Mapping[str, Any], Any]:

@@ -13,14 +13,17 @@ from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 
-from transforms.columns import BOOL, FLOAT32, FLOAT64, INT32, INT64, STRING, Column
+from transforms.columns import BOOL, FLOAT32, FLOAT32_LIST, FLOAT64, INT32, INT64, STRING, Column
 
 STRING_WIDTH = 64  #: Bytes of a string column for readers of fixed width; longer strings widen it.
 _ARROW = {
     FLOAT32: pa.float32(), FLOAT64: pa.float64(), INT32: pa.int32(), INT64: pa.int64(),
-    BOOL: pa.bool_(), STRING: pa.string(),
+    BOOL: pa.bool_(), STRING: pa.string(), FLOAT32_LIST: pa.list_(pa.field("element", pa.float32())),
 }  # fmt: skip
-_VOTABLE = {FLOAT32: "float", FLOAT64: "double", INT32: "int", INT64: "long", BOOL: "boolean", STRING: "char"}
+_VOTABLE = {
+    FLOAT32: "float", FLOAT64: "double", INT32: "int", INT64: "long", BOOL: "boolean", STRING: "char",
+    FLOAT32_LIST: "float",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -106,6 +109,8 @@ def votable(name: str, columns: Iterable[Column], width: Mapping[str, int]) -> s
         parts = [f"name={quoteattr(column.name)}", f'datatype="{_VOTABLE[column.type]}"']
         if column.type == STRING:
             parts.append(f'arraysize="{width[column.name]}"')
+        if column.type == FLOAT32_LIST:
+            parts.append('arraysize="*"')
         if column.unit:
             parts.append(f"unit={quoteattr(column.unit)}")
         if column.ucd:

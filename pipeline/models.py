@@ -77,7 +77,12 @@ def in_production(config: RunConfig) -> RunConfig:
 
 
 def resolve_models(
-    tasks: Sequence[str], bundles: Mapping[str, str], device: str, dtype: str, threads: int
+    tasks: Sequence[str],
+    bundles: Mapping[str, str],
+    device: str,
+    dtype: str,
+    threads: int,
+    embeddings: bool = False,
 ) -> tuple[Model, ...]:
     """Find and check the bundle of every task.
 
@@ -91,6 +96,8 @@ def resolve_models(
         Where and in which precision it runs.
     threads : int
         Torch threads.
+    embeddings : bool
+        Whether the embedding of each object is wanted.
 
     Returns
     -------
@@ -119,6 +126,6 @@ def resolve_models(
             raise ModelError(f"the model of task {name!r} cannot be used: {error}") from error
         if bundle.info.task != name:
             raise ModelError(f"--bundle {name}={path}: this bundle is of task {bundle.info.task!r}")
-        load = loader(path, device=where, dtype=dtype, threads=threads)
+        load = loader(path, device=where, dtype=dtype, threads=threads, embeddings=embeddings)
         models.append(Model(name, str(path), bundle.digest[:16], registry.get(name).record, where, load))
     return tuple(models)

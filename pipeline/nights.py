@@ -102,7 +102,10 @@ def run_nights(
             source.start()
         found = models() if callable(models) else models
         for model in found:
-            source.preload(model.path, device=model.device, dtype=config.dtype, threads=config.threads)
+            source.preload(
+                model.path, device=model.device, dtype=config.dtype, threads=config.threads,
+                embeddings=config.embeddings,
+            )  # fmt: skip
         return [run_night(config, found, night, fingerprint(part), watch, source) for night, part in nights.items()]
 
 

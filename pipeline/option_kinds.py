@@ -95,12 +95,19 @@ KINDS: Mapping[str, Kind] = {
     "targets": TEXT,
     "threshold": NUMBER,
     "light_curves": PAIRS,
+    "embeddings": TRUTH,
     "checksums": TRUTH,
     "strict": TRUTH,
     "force": TRUTH,
 }
 _FLAGS = {"inputs": "--input", "bundles": "--bundle", "light_curves": "--light-curve-columns"}
-_NO_FLAG = ("beam_options", "checksums", "strict", "force")  #: Nobody gives them a value on the command line.
+_NO_FLAG = (
+    "beam_options",
+    "embeddings",
+    "checksums",
+    "strict",
+    "force",
+)  #: Nobody gives them a value on the command line.
 
 
 def flag(name: str) -> str:

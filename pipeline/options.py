@@ -69,6 +69,8 @@ class RunConfig:
         Detection threshold, signal-to-noise ratio after the matched filter.
     light_curves : mapping of str to str
         Declared columns of light-curve tables.
+    embeddings : bool
+        Write the model's embedding of each object.
     checksums : bool
         Refuse FITS files whose own checksums do not hold.
     strict, force : bool
@@ -91,6 +93,7 @@ class RunConfig:
     targets: str = ""
     threshold: float = 4.5
     light_curves: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: bool = False
     checksums: bool = True
     strict: bool = False
     force: bool = False
@@ -127,7 +130,8 @@ class RunConfig:
         dict
             Plain values; the manifest keeps them, and a replay takes them up again.
         """
-        return {**self.reader_options(), **self.measure_options(), "dtype": self.dtype}
+        asked = {"embeddings": True} if self.embeddings else {}
+        return {**self.reader_options(), **self.measure_options(), "dtype": self.dtype, **asked}
 
     def identity(self) -> dict[str, Any]:
         """What ``result_options`` says, as far as it tells one result from another.

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 FLOAT32, FLOAT64, INT32, INT64, BOOL, STRING = "float32", "float64", "int32", "int64", "bool", "string"
-TYPES = (FLOAT32, FLOAT64, INT32, INT64, BOOL, STRING)
+FLOAT32_LIST = "list<float32>"
+TYPES = (FLOAT32, FLOAT64, INT32, INT64, BOOL, STRING, FLOAT32_LIST)
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
 RESERVED = frozenset({"norder", "dir", "npix"})  # keys of the HATS directory tree
 

@@ -83,6 +83,8 @@ REGISTRY: tuple[Flag, ...] = (
     Flag(57, "DISAGREE", "The learned and the classical answer disagree beyond their errors."),
     Flag(58, "AMBIGUOUS", "No class reaches a probability of one half."),
     Flag(59, "INPUT_TRUNCATED", "The input was longer than the model takes and was thinned evenly."),
+    Flag(60, "NOVEL", "Farther from all training objects, in the model's embedding, than 99 percent of known objects."),
+    Flag(61, "TAUGHT", "The object lies in a class taught by examples (see `nightcat teach`), named by taught_class."),
 )
 NAMES = {flag.name: flag for flag in REGISTRY}
 

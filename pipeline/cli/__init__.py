@@ -11,7 +11,7 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 
-from finetune.arguments import add_evaluate, add_files, add_matching, add_train, pair
+from finetune.arguments import add_evaluate, add_files, add_matching, add_search, add_train, pair
 
 _Add = Callable[[str, str, str], argparse.ArgumentParser]
 #: Imports make a million objects that live on; with Python's own threshold the collector looks through them again and
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_catalog_commands(add)
     _add_model_commands(add)
     _add_registry_commands(add)
+    _add_embedding_commands(add)
     _add_simulation_commands(add)
     return parser
 
@@ -135,6 +136,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="KEY=COLUMN",
         help="declare a column of light-curve tables: time, time_system, mag, flux, error, band, object, ra, dec",
     )
+    command.add_argument(
+        "--embeddings", action="store_true", default=None, help="write the model's embedding of each object"
+    )
     _add_checksums(command)
     command.add_argument("--strict", action="store_true", default=None, help="exit with 1 where anything was rejected")
     command.add_argument("--force", action="store_true", default=None, help="process again what is done already")
@@ -177,6 +181,11 @@ def _add_catalog_commands(add: _Add) -> None:
 def _add_model_commands(add: _Add) -> None:
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     add_train(command)
+    _add_display(command)
+    command = add(
+        "search", "pipeline.cli.models:search", "Search for the options of a training, and train with the best ones."
+    )
+    add_search(command)
     _add_display(command)
     command = add("evaluate", "pipeline.cli.models:evaluate", "Judge a model against labels, beside its baseline.")
     add_evaluate(command)
@@ -224,6 +233,72 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--registry", metavar="DIR", help=where)
     _add_display(command)
+
+
+def _add_embedding_commands(add: _Add) -> None:
+    def common(command: argparse.ArgumentParser, what: str, n: int) -> None:
+        command.add_argument("--bundle", metavar="DIR", help="model that made the rows; default: the one that ships")
+        command.add_argument(
+            "--registry", metavar="DIR", help="registry that holds it; or the variable NIGHTCAT_REGISTRY"
+        )
+        command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+        command.add_argument("-n", type=_count, default=n, metavar="N", help=f"{what}; default {n}")
+        _add_display(command)
+
+    command = add(
+        "similar",
+        "pipeline.cli.similar:similar",
+        "Find the objects of a catalog that are most like others (after run --embeddings).",
+    )
+    command.add_argument("catalog", metavar="CATALOG", help="root of a catalog")
+    command.add_argument("table", metavar="TABLE", help="a task's name")
+    command.add_argument("--ids", nargs="+", action="extend", metavar="ID", help="object_id of objects in the table")
+    command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files with other objects")
+    common(command, "how many for each object", 10)
+
+    command = add(
+        "unknown",
+        "pipeline.cli.similar:unknown",
+        "List the objects that are far from all training objects, grouped by what they are like.",
+    )
+    command.add_argument("catalog", metavar="CATALOG", help="root of a catalog")
+    command.add_argument("table", metavar="TABLE", help="a task's name")
+    command.add_argument("--smallest", type=_count, default=5, metavar="N", help="fewest objects of a group; default 5")
+    command.add_argument("--output", metavar="FILE.csv", help="write all of them with their groups")
+    common(command, "how many of each group to show", 5)
+
+    command = add(
+        "label-queue", "pipeline.cli.similar:label_queue", "List the objects of a catalog that are most worth a label."
+    )
+    command.add_argument("catalog", metavar="CATALOG", help="root of a catalog")
+    command.add_argument("table", metavar="TABLE", help="a task's name")
+    command.add_argument("--output", metavar="FILE.csv", help="write them, with empty columns for the labels")
+    common(command, "how many", 50)
+
+    command = add(
+        "teach",
+        "pipeline.cli.similar:teach",
+        "Teach a model a class by a handful of examples in a catalog; shown from the next run on.",
+    )
+    command.add_argument("task", metavar="TASK", help="a task's name")
+    command.add_argument("--class", dest="cls", required=True, metavar="NAME", help="name of the class")
+    command.add_argument(
+        "--ids", nargs="+", action="extend", required=True, metavar="ID", help="object_id of the examples; 3 or more"
+    )
+    command.add_argument("--catalog", required=True, metavar="CATALOG", help="catalog that holds their embeddings")
+    command.add_argument("--bundle", metavar="DIR", help="model that made the rows; default: the one that ships")
+    command.add_argument(
+        "--registry", metavar="DIR", help="registry whose production model learns it; or the variable NIGHTCAT_REGISTRY"
+    )
+    command.add_argument("--output", metavar="BUNDLE", help="write the model there instead, for run --bundle")
+    _add_display(command)
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1, as a type of argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _add_simulation_commands(add: _Add) -> None:

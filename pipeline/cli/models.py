@@ -37,12 +37,42 @@ def train(options: Namespace) -> int:
         try:
             return run_train(
                 options.task, options.labels, inputs(options), options.output, **train_keywords(options),
-                command=_command(), say=say(options),
+                command=called(), say=say(options),
             )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
             raise ValueError(str(error)) from error
 
     return _judged(options, f"{options.output}: figures on objects that were held out", work)
+
+
+def search(options: Namespace) -> int:
+    """Search for the options of a training.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+
+    def work() -> dict[str, Any]:
+        from finetune.search import run_search
+        from finetune.trainer import TrainingError
+
+        try:
+            return run_search(
+                options.task, options.labels, inputs(options), options.output, trials=options.trials,
+                space=dict(options.space), **train_keywords(options), command=called(), say=say(options),
+            )  # fmt: skip
+        except TrainingError as error:  # it tells what to mend, as an error of the options does
+            raise ValueError(str(error)) from error
+
+    title = f"{options.output}/bundle: figures of the best trial on objects that were held out"
+    return _judged(options, title, work)
 
 
 def evaluate(options: Namespace) -> int:
@@ -89,7 +119,7 @@ def adapt(options: Namespace) -> int:
     def work() -> dict[str, Any]:
         from finetune.adapt import run_adapt
 
-        return run_adapt(options.bundle, inputs(options), options.output, command=_command(), say=say(options))
+        return run_adapt(options.bundle, inputs(options), options.output, command=called(), say=say(options))
 
     def tell(found: dict[str, Any]) -> None:
         model = found["model"]
@@ -133,7 +163,14 @@ def export(options: Namespace) -> int:
     return told(work, tell)
 
 
-def _command() -> str:
+def called() -> str:
+    """How the command was called, for the record.
+
+    Returns
+    -------
+    str
+        As a shell takes it.
+    """
     return f"nightcat {shlex.join(sys.argv[1:])}"
 
 

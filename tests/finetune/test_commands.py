@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from finetune import commands, tasks
+from finetune import commands
 from finetune.__main__ import main
 from finetune.bundle import BundleError, load_bundle
 from finetune.card import model_card
@@ -24,22 +23,6 @@ NOTES = {
     "data": ["Invented; no licence | needed."],
     "limits": ["A toy."],
 }
-
-
-@pytest.fixture
-def sky(tmp_path: Path, toys: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sixty stars in six files with a label table; the toy is in the registry."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "night").mkdir()
-    lines = ["object_id,class_name"]
-    for number in range(6):
-        values = rng.uniform(2, 12, 10).round(3) * rng.choice([-1, 1], 10)
-        (tmp_path / "night" / f"f{number}.txt").write_text("TOY\n" + "\n".join(map(str, values)) + "\n")
-        lines += [f"f{number}.txt:{i},{'bright' if v > 0 else 'faint'}" for i, v in enumerate(values)]
-    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
-    monkeypatch.setattr(tasks, "names", lambda: ("toy",))
-    monkeypatch.setattr(tasks, "get", {"toy": TASK}.__getitem__)
-    return tmp_path
 
 
 def train(sky: Path, name: str = "b", **options: Any) -> dict[str, Any]:

@@ -68,20 +68,26 @@ def staged_file(data: bytes, path: str, table: str, kind: str, pixel: int, rows:
 
 
 def stage(
-    root: str, run_id: str, made: Sequence[dict], refused: Sequence[Reject] = (), night: str = "", columns=COLUMNS
+    root: str,
+    run_id: str,
+    made: Sequence[dict],
+    refused: Sequence[Reject] = (),
+    night: str = "",
+    columns=COLUMNS,
+    table: str = "toy",
 ):
     """What ``StageTables`` does, without Beam."""
     staging, files = Store(staging_folder(root, run_id)), []
 
-    def put(table: Any, name: str, kind: str, pixel: int, of: Any) -> None:
+    def put(part: Any, name: str, kind: str, pixel: int, of: Any) -> None:
         path = data_path(name, kind, 3, pixel, run_id)
-        data = encode(table, of, name)
+        data = encode(part, of, name)
         staging.write(path, data)
-        files.append(staged_file(data, path, name, kind, pixel, table.num_rows))
+        files.append(staged_file(data, path, name, kind, pixel, part.num_rows))
 
     if made:
-        for kind, pixel, part in place(to_table(made, columns, "toy"), 3):
-            put(part, "toy", kind, pixel, columns)
+        for kind, pixel, part in place(to_table(made, columns, table), 3):
+            put(part, table, kind, pixel, columns)
     if refused:
         plain = [{**{f: getattr(r, f) for f in r.__slots__}, "night": night, "package_version": "0.1"} for r in refused]
         put(to_table(plain, REJECT_COLUMNS, REJECTS), REJECTS, REJECTS, -1, REJECT_COLUMNS)

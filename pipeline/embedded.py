@@ -1,0 +1,170 @@
+"""Rows of a table that have an embedding, read a row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.catalog import PRIMARY, UNPLACED
+from pipeline.footers import arrow_schema
+from pipeline.hats import CatalogError
+from pipeline.ledger import Ledger
+from pipeline.tables import table_columns
+
+EMBEDDING = "embedding"
+IDENTITY = ("object_id", "ra", "dec", "night", "source", "hdu", "row", "model_digest")
+
+
+def read_rows(
+    catalog: str, table: str, columns: Sequence[str], *, night: str | None = None, embedded: bool = True
+) -> Iterator[pa.Table]:
+    """Read some columns of a table.
+
+    Parameters
+    ----------
+    catalog : str
+        The catalog.
+    table : str
+        A task's name.
+    columns : sequence of str
+        Wanted; of rows of an older version that lack one, it is null.
+    night : str, optional
+        Only this night.
+    embedded : bool
+        Only rows that have an embedding.
+
+    Yields
+    ------
+    pyarrow.Table
+        Rows of one row group, in the order of runs and files.
+
+    Raises
+    ------
+    CatalogError
+        Where there is no such table, or nothing was committed.
+    """
+    try:
+        known = {column.name: column for column in table_columns(table)}
+    except KeyError as error:
+        raise CatalogError([str(error.args[0])]) from error
+    ledger = Ledger(catalog)
+    runs = ledger.runs(night)
+    if not runs:
+        what = f"no run of night {night}" if night else "no run"
+        raise CatalogError([f"{catalog!r}: {what} was committed to it"])
+    wanted = arrow_schema(table, tuple(known[name] for name in columns))
+    for run in runs:
+        for file in sorted(run.files):
+            if file.table != table or file.kind not in (PRIMARY, UNPLACED):
+                continue
+            with ledger.store.open(file.path) as stream:
+                data = pq.ParquetFile(stream)
+                for group in range(data.num_row_groups):
+                    found = _group(data, group, wanted, embedded)
+                    if found.num_rows:
+                        yield found
+
+
+def _group(data: pq.ParquetFile, group: int, wanted: pa.Schema, embedded: bool) -> pa.Table:
+    there = set(data.schema_arrow.names)
+    if embedded and EMBEDDING not in there:
+        return wanted.empty_table()
+    names = {*wanted.names, EMBEDDING} if embedded else {*wanted.names}
+    read = data.read_row_group(group, columns=sorted(names & there))
+    if embedded:
+        read = read.filter(pc.is_valid(read[EMBEDDING]))
+    arrays = [read[f.name] if f.name in there else pa.nulls(read.num_rows, f.type) for f in wanted]
+    return pa.Table.from_arrays([a.cast(f.type) for a, f in zip(arrays, wanted, strict=True)], schema=wanted)
+
+
+def vectors(table: pa.Table) -> np.ndarray:
+    """The embeddings of some rows.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With ``embedding``, nowhere null.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, width)
+        One row each.
+
+    Raises
+    ------
+    CatalogError
+        Where they are of different widths: of different models.
+    """
+    column = table[EMBEDDING].combine_chunks()
+    widths = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(widths) > 1:
+        raise CatalogError([f"embeddings of {' and '.join(map(str, sorted(widths)))} numbers stand in one table"])
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(table.num_rows, widths[0] if widths else 0)
+
+
+class NoEmbedding(CatalogError):
+    """No row of a table has an embedding."""
+
+
+def one_model(parts: Iterator[pa.Table], table: str, digest: str = "") -> tuple[list[pa.Table], str]:
+    """Take the rows of one model: embeddings of different models cannot be compared.
+
+    Parameters
+    ----------
+    parts : iterator of pyarrow.Table
+        From ``read_rows``, with ``model_digest``.
+    table : str
+        Name, for the message.
+    digest : str
+        The model; the one that made most of the rows where empty.
+
+    Returns
+    -------
+    rows, digest : list of pyarrow.Table, str
+        Those rows, and the model.
+
+    Raises
+    ------
+    NoEmbedding
+        Where there are none.
+    """
+    found = list(parts)
+    counts: dict[str, int] = {}
+    for part in found:
+        for pair in part["model_digest"].value_counts().to_pylist():
+            counts[pair["values"]] = counts.get(pair["values"], 0) + pair["counts"]
+    if digest not in counts:
+        if digest or not counts:
+            who = f" of model {digest}" if digest else ""
+            raise NoEmbedding([f"no row{who} of {table!r} has an embedding; nightcat run --embeddings writes them"])
+        digest = max(sorted(counts), key=lambda name: counts[name])
+    return [rows for part in found if (rows := part.filter(pc.equal(part["model_digest"], digest))).num_rows], digest
+
+
+def by_id(parts: Sequence[pa.Table], ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Find objects by name.
+
+    Parameters
+    ----------
+    parts : sequence of pyarrow.Table
+        With ``object_id``.
+    ids : sequence of str
+        Names.
+
+    Returns
+    -------
+    dict of str to dict
+        First row of each that is there.
+    """
+    wanted = pa.array(sorted(set(ids)), pa.string())
+    rows: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for row in part.filter(pc.is_in(part["object_id"], wanted)).to_pylist():
+            rows.setdefault(row["object_id"], row)
+    return rows

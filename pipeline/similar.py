@@ -1,0 +1,354 @@
+"""What the embeddings of a catalog are for: similar objects, unknown ones, the queue for labels, taught classes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.embedded import EMBEDDING, IDENTITY, NoEmbedding, by_id, one_model, read_rows, vectors
+from pipeline.hats import CatalogError
+from transforms.flags import bits
+
+if TYPE_CHECKING:
+    from finetune.bundle import Bundle
+
+PLACE = ("novelty", "taught_class", "flags")
+
+
+def find_model(task: str, digest: str, bundle: str = "", registry: str = "") -> Bundle | None:
+    """Find the model that made some rows.
+
+    Parameters
+    ----------
+    task : str
+        Its task.
+    digest : str
+        Its digest, as rows name it.
+    bundle : str
+        Folder that the user named; empty for none.
+    registry : str
+        Folder or URL of models; empty for none.
+
+    Returns
+    -------
+    Bundle or None
+        Of the folder, else the one that ships, else of the registry; None where none of them has this digest.
+
+    Raises
+    ------
+    CatalogError
+        Where the folder that the user named holds another model.
+    BundleError, RegistryError
+        Where a model cannot be read.
+    """
+    from finetune.bundle import BundleError, bundled, load_bundle
+    from finetune.registry import Registry, RegistryError
+
+    if bundle:
+        found = load_bundle(bundle)
+        if found.digest[:16] != digest:
+            raise CatalogError([f"--bundle {bundle} is {found.digest[:16]}, but the rows were made by {digest}"])
+        return found
+    try:
+        found = load_bundle(bundled(task))
+        if found.digest[:16] == digest:
+            return found
+    except BundleError:  # none ships
+        pass
+    try:
+        return Registry(registry).bundle(task, digest) if registry else None
+    except RegistryError:  # it does not hold this one
+        return None
+
+
+def columns_of_best(task: Any) -> tuple[str, ...]:
+    """The best answer in few columns, for a person.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+
+    Returns
+    -------
+    tuple of str
+        Class and probability, or the numbers.
+    """
+    names = [column.name for column in task.best_columns]
+    if task.classes:
+        return tuple(names[:2])
+    return tuple(name for name in names if not name.endswith(("_err", "_method")))
+
+
+def similar(
+    catalog: str,
+    table: str,
+    queries: np.ndarray,
+    digest: str,
+    bundle: Bundle | None,
+    count: int,
+    *,
+    night: str | None = None,
+    leave_out: Iterable[tuple[str, str, int]] = (),
+) -> list[list[dict[str, Any]]]:
+    """Objects of a table that are nearest to others in the embedding.
+
+    Parameters
+    ----------
+    catalog, table : str
+        Where to look.
+    queries : ndarray, shape (q, width)
+        Embeddings by the model ``digest``.
+    digest : str
+        Only rows of this model are compared.
+    bundle : Bundle or None
+        That model, for its whitened space.
+    count : int
+        How many for each query.
+    night : str, optional
+        Only this night.
+    leave_out : iterable of tuple of str, str and int
+        Source, hdu and row of objects that are no answer: those that were asked for.
+
+    Returns
+    -------
+    list of list of dict
+        For each query the nearest rows, with ``distance``; a part of the table is in memory at a time.
+
+    Raises
+    ------
+    CatalogError
+        Where there is no such table.
+    """
+    from finetune.neighbours import coordinates, nearest
+
+    space, skip = bundle.space() if bundle else None, set(leave_out)
+    names = (*IDENTITY, *columns_of_best(get_task(table)), *PLACE, EMBEDDING)
+    points = coordinates(queries, space)
+    best: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in queries]
+    number = 0
+    for part in read_rows(catalog, table, names, night=night):
+        part = part.filter(pc.equal(part["model_digest"], digest))
+        if not part.num_rows:
+            continue
+        index, distance = nearest(points, coordinates(vectors(part), space), count + len(skip))
+        plain = part.drop_columns([EMBEDDING])
+        for q, (which, far) in enumerate(zip(index.tolist(), distance.tolist(), strict=True)):
+            rows = plain.take(pa.array(which)).to_pylist()
+            fresh = [(d, number + i, r) for d, i, r in zip(far, which, rows, strict=True) if _place(r) not in skip]
+            best[q] = heapq.nsmallest(count, [*best[q], *fresh], key=lambda one: one[:2])
+        number += part.num_rows
+    return [[{**row, "distance": far} for far, _, row in mine] for mine in best]
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["source"], row["hdu"], row["row"]
+
+
+def embed_files(
+    bundle: Bundle, inputs: Sequence[Any], reader_options: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[np.ndarray, list[str]]:
+    """Embeddings of the objects in some files.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    inputs : sequence of str or FileRef
+        Files.
+    reader_options : mapping
+        Options of the readers.
+
+    Returns
+    -------
+    vectors, names : ndarray of float32, shape (n, width), list of str
+        Of the objects that the model says something about, and what they are called.
+
+    Raises
+    ------
+    CatalogError
+        Where there is none.
+    """
+    from finetune.dataset import read_records
+    from finetune.inputs import list_files
+    from finetune.predict import load_predictor
+    from transforms.records import Reject
+
+    predictor = load_predictor(bundle.path, embeddings=True)
+    refused: list[str] = []
+    names: list[str] = []
+    found = []
+    for _, records in read_records(list_files(inputs), predictor.record, reader_options, {}):
+        for record in records:
+            if isinstance(record, Reject):
+                refused.append(f"{record.source}: {record.reason}")
+                continue
+            (row,) = predictor.predict([predictor.prepare(record)])
+            if row[EMBEDDING] is None:
+                refused.append(f"{record.source}: the model says nothing about {record.object_id!r}")
+                continue
+            names.append(f"{record.source} {record.object_id}")
+            found.append(row[EMBEDDING])
+    if not found:
+        raise CatalogError([f"no object for {predictor.task} in {len(inputs)} files", *refused[:3]])
+    return np.stack(found), names
+
+
+def named(catalog: str, table: str, ids: Sequence[str], digest: str = "") -> tuple[list[dict[str, Any]], str]:
+    """Objects with embeddings, by name.
+
+    Parameters
+    ----------
+    catalog, table : str
+        Where they are.
+    ids : sequence of str
+        Their ``object_id``.
+    digest : str
+        Model that made the rows; the one of most rows where empty.
+
+    Returns
+    -------
+    rows, digest : list of dict, str
+        In the order of ``ids``, with ``embedding``; and the model.
+
+    Raises
+    ------
+    CatalogError
+        Naming those that have no embedding.
+    """
+    parts, made = one_model(read_rows(catalog, table, (*IDENTITY, EMBEDDING)), table, digest)
+    found = by_id(parts, ids)
+    missing = [one for one in ids if one not in found]
+    if missing:
+        some = ", ".join(repr(one) for one in missing[:3]) + (" ..." if len(missing) > 3 else "")
+        there = ", ".join(repr(one) for one in parts[0]["object_id"].to_pylist()[:3])
+        raise CatalogError(
+            [
+                f"{len(missing)} of {len(ids)} objects have no row in {table!r} with an embedding of model {made}: "
+                f"{some}; it has, for example, {there}"
+            ]
+        )
+    return [found[one] for one in ids], made
+
+
+def unknown(
+    catalog: str, table: str, smallest: int, *, night: str | None = None, bundle: str = "", registry: str = ""
+) -> list[dict[str, Any]]:
+    """Objects that lie far from all training objects, in groups of those that are alike.
+
+    Parameters
+    ----------
+    catalog, table : str
+        Where to look.
+    smallest : int
+        Fewest objects of a group.
+    night : str, optional
+        Only this night.
+    bundle, registry : str
+        Where the model that made the rows may be found.
+
+    Returns
+    -------
+    list of dict
+        Rows with the flag NOVEL and without a taught class, with ``group`` (-1 for none), sorted by group, the largest
+        first, and within it from its middle outwards.
+
+    Raises
+    ------
+    CatalogError
+        Where there is no such table, or no embedding.
+    """
+    from finetune.neighbours import coordinates, groups
+
+    names = (*IDENTITY, *columns_of_best(get_task(table)), *PLACE, EMBEDDING)
+    parts, digest = one_model(read_rows(catalog, table, names, night=night), table)
+    rows = pa.concat_tables(parts)
+    novel = pc.bit_wise_and(rows["flags"], bits("NOVEL")).to_numpy() > 0
+    rows = rows.filter(pa.array(novel & pc.is_null(rows["taught_class"]).to_numpy()))
+    if not rows.num_rows:
+        return []
+    model = find_model(table, digest, bundle, registry)
+    points = coordinates(vectors(rows), model.space() if model else None)
+    group = groups(points, smallest)
+    middle = {g: np.median(points[group == g], axis=0) for g in np.unique(group)}
+    off = np.array([np.sqrt(((p - middle[g]) ** 2).sum()) for p, g in zip(points, group, strict=True)])
+    order = sorted(range(len(group)), key=lambda i: (group[i] < 0, group[i], off[i]))
+    plain = rows.drop_columns([EMBEDDING]).to_pylist()
+    return [{**plain[i], "group": int(group[i]), "distance": float(off[i])} for i in order]
+
+
+def label_queue(
+    catalog: str, table: str, count: int, *, night: str | None = None, bundle: str = "", registry: str = ""
+) -> list[dict[str, Any]]:
+    """Objects that are most worth a label.
+
+    Parameters
+    ----------
+    catalog, table : str
+        Where to look.
+    count : int
+        How many.
+    night : str, optional
+        Only this night.
+    bundle, registry : str
+        Where the model that made the rows may be found.
+
+    Returns
+    -------
+    list of dict
+        The worthiest first, with ``reasons``. Where rows have embeddings, only those are ranked, and none is like
+        another; else by uncertainty alone.
+
+    Raises
+    ------
+    CatalogError
+        Where there is no such table.
+    """
+    from finetune.label_queue import queue, uncertainty_columns
+    from finetune.neighbours import coordinates
+
+    task = get_task(table)
+    best = tuple(dict.fromkeys((*columns_of_best(task), *uncertainty_columns(task))))
+    names = (*IDENTITY, *best, *PLACE)
+    points = None
+    try:
+        parts, digest = one_model(read_rows(catalog, table, (*names, EMBEDDING), night=night), table)
+        rows = pa.concat_tables(parts)
+        model = find_model(table, digest, bundle, registry)
+        points = coordinates(vectors(rows), model.space() if model else None)
+        plain = rows.drop_columns([EMBEDDING]).to_pylist()
+    except NoEmbedding:
+        plain = [r for part in read_rows(catalog, table, names, night=night, embedded=False) for r in part.to_pylist()]
+    return [{**plain[i], "reasons": "; ".join(why)} for i, why in queue(task, plain, points, count)]
+
+
+def get_task(table: str) -> Any:
+    """The task of a table.
+
+    Parameters
+    ----------
+    table : str
+        Its name.
+
+    Returns
+    -------
+    Task
+        The task.
+
+    Raises
+    ------
+    CatalogError
+        Where there is none.
+    """
+    from finetune import tasks
+
+    try:
+        return tasks.get(table)
+    except KeyError as error:
+        raise CatalogError([str(error.args[0])]) from error
