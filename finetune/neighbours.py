@@ -6,7 +6,6 @@ import numpy as np
 
 from finetune.embedding_space import EmbeddingSpace
 
-
 MEMBER = 0.05  #: Density of a member over the largest of its group; a loner that was joined to it has less.
 
 
