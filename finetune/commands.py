@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from finetune import tasks
+from finetune.backbone_source import open_backbone
 from finetune.breakdown import find_axes
 from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
 from finetune.bundle_writing import save_bundle
@@ -103,12 +104,16 @@ def run_train(
     ------
     OptionsError
         With every fault of the options.
+    BackboneError
+        Where the backbone is not there, or of the wrong kind.
     LabelError, InputError, LeakError, TrainingError, BundleError
         Where the labels, the files, the split, the training or the output are at fault.
     """
     task = find_task(task)
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
+    if chosen.backbone:
+        open_backbone(chosen.backbone, task)  # a fault of it is told before any work
     dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
     stratify = task.label_columns[0] if task.classes else ""
     plan = Split.load(split) if split else make_split(
@@ -124,12 +129,15 @@ def run_train(
     if kept:
         report["untrained"] = untrained_figures(trained, parts["train"], kept)
     data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
+    if trained.backbone:
+        data["backbone"] = dict(trained.backbone)
     if start is not None:
         data["start"] = {"digest": start.digest, "created_by": start.info.created_by}
     info = Info(
         task=task.name, task_version=task.version, package_version=version("nightcat"), created_by=command,
         seed=chosen.seed, data=data, build=trained.build, calibration=trained.calibration, rule=trained.rule,
-        training={"options": chosen.as_dict(), "history": trained.history}, metrics=report, classes=task.classes,
+        training={"options": trained.options.as_dict(), "history": trained.history}, metrics=report,
+        classes=task.classes,
     )  # fmt: skip
     bundle = save_bundle(
         output, info=info, models=trained.models, baseline=trained.baseline, storage=chosen.storage,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
 from finetune.jsonfile import plain
 from finetune.losses import make_class_loss
@@ -27,6 +28,9 @@ from finetune.training_options import TrainingOptions
 from finetune.weights import round_weights
 from transforms.attempt import Tallies, attempt, describe
 from transforms.records import Reject
+
+#: What is pretrained learns more slowly than what is new: beside it, or as an adapter within it.
+BACKBONE_RATE = {r"(^|\.)backbone\.(?!.*\.(lora_|ia3_))": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,8 @@ class Trained:
         For each member, the losses by step.
     counts : mapping
         Objects used and refused.
+    backbone : mapping
+        What is remembered of the backbone that was named; empty where none was.
     """
 
     task: Task
@@ -65,6 +71,7 @@ class Trained:
     options: TrainingOptions
     history: list[list[dict[str, float]]]
     counts: Mapping[str, Any] = field(default_factory=dict)
+    backbone: Mapping[str, Any] = field(default_factory=dict)
 
     def predictor(self, device: str = "cpu") -> TaskPredictor:
         """The model as the survey would run it.
@@ -145,10 +152,11 @@ def train_task(
         if not left:
             reason = f"; the first was refused: {rejects[0].reason}" if rejects else ""
             raise TrainingError(f"task {task.name} has no {name} objects{reason}")
+    build = start_options(task, options)
+    task, options = with_backbone(task, build, options)
     fitted = task.baseline()
     fitted.fit(train, prepared, seed=options.seed)
     baseline = as_stored(task, fitted)
-    build = start_options(task, options)
     models, history = [], []
     for member in range(options.members):
         model, losses = _train_member(task, build, (train, prepared), (validation, held), fitted, options, member)
@@ -164,6 +172,7 @@ def train_task(
     return Trained(
         task=task, models=[m.cpu() for m in models], baseline=baseline, fitted=fitted, build=build,
         calibration=calibration, rule=rule, options=options, history=history, counts=counts,
+        backbone=start_backbone(task, options),
     )  # fmt: skip
 
 
@@ -196,14 +205,65 @@ def start_options(task: Task, options: TrainingOptions) -> dict[str, Any]:
     task : Task
         The task.
     options : TrainingOptions
-        Its ``start`` may name a bundle.
+        Its ``start`` may name a bundle, or its ``backbone`` a foreign model.
 
     Returns
     -------
     dict
-        Those of the bundle, or the task's own.
+        Those of the bundle, or the task's own, with what the backbone needs to be made.
+
+    Raises
+    ------
+    BackboneError
+        Where the backbone is not there, or of the wrong kind.
     """
-    return dict(load_bundle(options.start).info.build if options.start else task.options.get("build", {}))
+    if options.start:
+        return dict(load_bundle(options.start).info.build)
+    build = dict(task.options.get("build", {}))
+    return open_backbone(options.backbone, task).build_options(build) if options.backbone else build
+
+
+def start_backbone(task: Task, options: TrainingOptions) -> dict[str, Any]:
+    """What is to be remembered of the backbone of a training.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    options : TrainingOptions
+        Names it, or the bundle that was made from it.
+
+    Returns
+    -------
+    dict
+        Name, type and digests of the weights; empty for the task's own.
+    """
+    if options.start:
+        return dict(load_bundle(options.start).info.data.get("backbone", {}))
+    return open_backbone(options.backbone, task).record() if options.backbone else {}
+
+
+def with_backbone(task: Task, build: Mapping[str, Any], options: TrainingOptions) -> tuple[Task, TrainingOptions]:
+    """Fit a task and the options of its training to a foreign backbone.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    build : mapping
+        From ``start_options``.
+    options : TrainingOptions
+        As they were given.
+
+    Returns
+    -------
+    task, options : Task, TrainingOptions
+        With the head of a model with a foreign backbone, and its smaller rate; unchanged where there is none.
+    """
+    if not build.get("backbone"):
+        return task, options
+    task = replace(task, options={**task.options, "head": task.options["backbone"]["head"]})
+    return task, replace(options, lr_factors={**options.lr_factors, **BACKBONE_RATE})
 
 
 def start_model(
@@ -228,14 +288,14 @@ def start_model(
     baseline : Baseline
         Fitted on them.
     options : TrainingOptions
-        Gives seed and ``start``.
+        Gives seed, ``start`` and ``backbone``.
     member : int
         Number of the member.
 
     Returns
     -------
     transformers.PreTrainedModel
-        New, or with the weights of the bundle that ``start`` names.
+        New, with the weights of its backbone, or with those of the bundle that ``start`` names.
     """
     set_seed(options.seed + member)
     if options.start:
@@ -243,6 +303,8 @@ def start_model(
         members = bundle.models(check_version(task, bundle))
         return members[member % len(members)]
     model = task.build(**build)
+    if options.backbone:
+        open_backbone(options.backbone, task).fill(model)
     initialise = task.options.get("initialise")
     if initialise is not None:
         initialise(model, examples, prepared, baseline)

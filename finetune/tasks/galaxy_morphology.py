@@ -287,6 +287,10 @@ TASK = Task(
         "build": {"dihedrals": DIHEDRALS},
         "initialise": initialise,
         "head": (r"^(embed_view|embed_numbers|encoder|classify)\.", r"^start$"),
+        "backbone": {
+            "takes": "image",
+            "head": (r"^(embed_view|embed_numbers|encoder|classify|image\.bands)\.", r"^start$"),
+        },
         "training": {
             "steps": 400,
             "batch_size": 32,

@@ -349,6 +349,7 @@ TASK = Task(
                      "ema": 0.998, "evaluations": 10},
         "initialise": initialise,
         "head": (r"^(number|neck|head)\.",),
+        "backbone": {"takes": "text", "head": (r"^(number|neck|head|embed|encoder\.(into|back))\.",)},
     },
     reference="Vaswani et al. (2017), arXiv:1706.03762; features and bar: Malanchev et al. (2021), MNRAS 502, 5147",
 )  # fmt: skip
