@@ -7,9 +7,10 @@ ours, so that a bundle needs neither the hub nor the folder that the backbone ca
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,10 @@ def load_model(folder: Path, config: Any, pooler: bool | None = None) -> tuple[A
     BackboneError
         Where weights are missing, damaged or of another shape.
     """
-    from finetune.weights import no_bar
-
     kind = model_class(config)
     wanted = pooler is not False
     try:
-        with no_bar():
+        with _quietly():
             model, found = kind.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True,
                 local_files_only=True, **_pooling(kind, wanted),
@@ -146,6 +145,22 @@ def load_model(folder: Path, config: Any, pooler: bool | None = None) -> tuple[A
     if wanted and len(without_pooler) < len(missing):
         return load_model(folder, config, False)
     return without_words(model).eval(), wanted
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """No bar, and no report on weights that are not used: what is missing is an error of ours."""
+    from transformers.utils import logging
+
+    from finetune.weights import no_bar
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with no_bar():
+            yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def without_words(model: Any) -> Any:

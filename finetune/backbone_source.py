@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -223,8 +224,6 @@ def misfit(config: Any, kind: str) -> str:
         made = model_class(config)
     except BackboneError as error:
         return f"does not fit: {error}"
-    import inspect
-
     inputs = set(inspect.signature(made.forward).parameters)  # type: ignore[attr-defined]
     if {"pixel_values", "input_ids"} <= inputs:
         return "takes text and images together"
