@@ -208,13 +208,15 @@ class ForeignBackbone(nn.Module):
     ----------
     plan : mapping
         From ``finetune.backbone_source``.
+    model : transformers.PreTrainedModel, optional
+        What ``make_model`` made of it already.
     """
 
     backbone: Any
 
-    def __init__(self, plan: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Mapping[str, Any], model: Any = None) -> None:
         super().__init__()
-        self.backbone = make_model(plan)
+        self.backbone = make_model(plan) if model is None else model
 
     def take(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Fill in pretrained weights.
@@ -259,10 +261,12 @@ class TextBackbone(ForeignBackbone):
         From ``finetune.backbone_source``.
     width : int
         Of the tokens.
+    model : transformers.PreTrainedModel, optional
+        What ``make_model`` made of the plan already.
     """
 
-    def __init__(self, plan: Mapping[str, Any], width: int) -> None:
-        super().__init__(plan)
+    def __init__(self, plan: Mapping[str, Any], width: int, model: Any = None) -> None:
+        super().__init__(plan, model)
         config = self.backbone.config
         words = self.backbone.get_input_embeddings()
         self.into = nn.Linear(width, words.embedding_dim)

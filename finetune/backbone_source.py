@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from finetune.backbone_model import BackboneError, ForeignBackbone, load_model, model_class, plain_config, pool
+from finetune.backbone_model import (
+    BackboneError,
+    ForeignBackbone,
+    TextBackbone,
+    load_model,
+    model_class,
+    plain_config,
+    pool,
+)
 from finetune.bundle_files import sha256
 
 if TYPE_CHECKING:
@@ -103,7 +111,7 @@ def open_backbone(name: str, task: Task) -> Backbone:
         raise BackboneError(f"backbone {name!r} of type {config.model_type!r} {fault}; {wanted}")
     if not list(folder.glob(WEIGHTS)):
         raise BackboneError(f"backbone {name!r} of type {config.model_type!r} has no weights: no {WEIGHTS} in {folder}")
-    return _Foreign(name, folder, config, takes["takes"])
+    return _Foreign(name, folder, config, takes)
 
 
 def find_folder(name: str) -> Path:
@@ -250,16 +258,18 @@ class _Foreign:
     name: str
     folder: Path
     config: Any
-    kind: str
+    takes: Mapping[str, Any]
     _model: Any = None
     _pooler: bool = False
 
     def build_options(self, build: Mapping[str, Any]) -> dict[str, Any]:
         model = self._loaded()
         plan: dict[str, Any] = {"config": plain_config(self.config), "pooler": self._pooler}
-        if self.kind == "image":
+        if self.takes["takes"] == "image":
             plan["image"] = image_input(self.folder, self.config)
             plan["image"]["width"] = self._width(model, plan["image"])
+        else:
+            self._read(model, plan)
         return {**build, "backbone": plan}
 
     def fill(self, model: Any) -> None:
@@ -285,6 +295,18 @@ class _Foreign:
             except BackboneError as error:
                 raise BackboneError(f"backbone {self.name!r} of type {self.config.model_type!r}: {error}") from error
         return self._model
+
+    def _read(self, model: Any, plan: Mapping[str, Any]) -> None:
+        """See that it reads as many tokens as the task has."""
+        tokens = self.takes.get("tokens", 1)
+        try:
+            with torch.inference_mode():
+                TextBackbone(plan, 1, model)(torch.zeros(2, tokens, 1), torch.ones(2, tokens))
+        except Exception as error:  # whatever a foreign model raises
+            reason = " ".join(str(error).split())[:200]
+            raise BackboneError(
+                f"backbone {self.name!r} of type {self.config.model_type!r} does not read {tokens} tokens: {reason}"
+            ) from error
 
     def _width(self, model: Any, image: Mapping[str, Any]) -> int:
         """Features of a blank image: width, and the proof that the model takes images of that shape."""

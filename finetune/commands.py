@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from finetune import tasks
-from finetune.backbone_source import open_backbone
 from finetune.breakdown import find_axes
 from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
 from finetune.bundle_writing import save_bundle
@@ -23,7 +22,7 @@ from finetune.labels import read_labels
 from finetune.predict import load_predictor
 from finetune.split import Split, inherit, make_split
 from finetune.task import Example, Row, Task
-from finetune.train import train_task
+from finetune.train import start_options, train_task
 from finetune.training_options import OptionsError, make_options
 from transforms.records import FileRef
 
@@ -113,7 +112,7 @@ def run_train(
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
     if chosen.backbone:
-        open_backbone(chosen.backbone, task)  # a fault of it is told before any work
+        start_options(task, chosen)  # a fault of it is told before any work
     dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
     stratify = task.label_columns[0] if task.classes else ""
     plan = Split.load(split) if split else make_split(

@@ -168,8 +168,9 @@ class Task:
         Sections: ``"build"`` (keywords of ``build``), ``"training"`` (defaults of ``TrainingOptions``), ``"restore"``
         (keywords laid over ``build``'s when a bundle's weights will be filled in, such as ``pretrained=False``),
         ``"head"`` (regular expressions on the names of the parameters that are trained whatever the method),
-        ``"backbone"`` (where ``build`` takes a foreign one: what it ``"takes"``, ``"text"`` or ``"image"``, and the
-        ``"head"`` of a model with it, which holds all that is new beside the backbone) and ``"initialise"``:
+        ``"backbone"`` (where ``build`` takes a foreign one: what it ``"takes"``, ``"text"`` or ``"image"``, how many
+        ``"tokens"`` a text encoder reads at most, and the ``"head"`` of a model with it, which holds all that is new
+        beside the backbone) and ``"initialise"``:
         ``initialise(model, examples, prepared, baseline)``, called on the new model once the baseline is fitted, to set
         buffers such as means, or the base of a residual.
     reference : str

@@ -273,6 +273,7 @@ TASK = Task(
         "head": (r"\.(neck|head|error|base_token)\.",),
         "backbone": {
             "takes": "text",
+            "tokens": grid.N_PATCH + 1,
             "head": (r"^members\.\d+\.(neck|head|error|base_token|embed|place|encoder\.(into|back))\.",
                      r"^members\.\d+\.(cls|blind)$"),
         },

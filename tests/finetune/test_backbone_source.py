@@ -106,6 +106,17 @@ def test_weights_must_be_those_of_the_configuration(tmp_path: Path) -> None:
         open_backbone(str(folder), CURVES).build_options({})
 
 
+def test_a_model_that_reads_too_few_tokens_is_refused(tmp_path: Path) -> None:
+    """ConvBERT takes positions and still has a table of its own that is too short for 66 of them."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    for positions in (80, 16):
+        config = hf.ConvBertConfig(vocab_size=20, embedding_size=16, max_position_embeddings=positions, **sizes)
+        hf.ConvBertModel(config).save_pretrained(tmp_path / str(positions))
+    assert open_backbone(str(tmp_path / "80"), CURVES).build_options({})["backbone"]
+    with pytest.raises(BackboneError, match=r"16' of type 'convbert' does not read 65 tokens: "):
+        open_backbone(str(tmp_path / "16"), CURVES).build_options({})
+
+
 def test_a_model_with_a_head_gives_its_encoder(tmp_path: Path) -> None:
     """A folder of BertForMaskedLM holds ``bert.encoder...`` and no pooler."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
