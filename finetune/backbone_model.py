@@ -357,7 +357,7 @@ class ImageBackbone(ForeignBackbone):
         Tensor, shape (n, width)
             Pooled features.
         """
-        shown = self.bands(views.to(self.mean.dtype) / 255)
+        shown = self.bands(views.to(self.mean.dtype) / 255).float()  # bicubic has no half precision on a CPU
         if self.size is not None and tuple(shown.shape[-2:]) != (self.size, self.size):
             shown = interpolate(shown, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return pool(self.backbone, self.backbone(pixel_values=(shown - self.mean) / self.std))

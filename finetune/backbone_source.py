@@ -83,8 +83,8 @@ def open_backbone(name: str, task: Task) -> Backbone:
     Parameters
     ----------
     name : str
-        A folder as ``save_pretrained`` writes it, an installed package that holds such a folder, a name on the hub, or
-        a folder of our own pretraining.
+        A folder as ``save_pretrained`` writes it, an installed package that holds such a folder, a name on the hub, a
+        folder of our own pretraining, or the package of the task's own backbone.
     task : Task
         Says under ``options["backbone"]`` what it takes.
 
@@ -101,6 +101,8 @@ def open_backbone(name: str, task: Task) -> Backbone:
     takes = task.options.get("backbone")
     if takes is None:
         raise BackboneError(f"backbone {name!r}: task {task.name} takes none")
+    if name == takes.get("own"):
+        return _TasksOwn(name)
     folder = find_folder(name)
     if (folder / OWN).is_file():
         return _OwnBackbone(name, folder)
@@ -320,6 +322,23 @@ class _Foreign:
                 f"backbone {self.name!r} of type {self.config.model_type!r} does not take an image of "
                 f"{image['channels']} x {side} x {side}: {reason}"
             ) from error
+
+
+@dataclass(slots=True)
+class _TasksOwn:
+    """The package that the task's own backbone comes from: ``build`` reads it by itself."""
+
+    name: str
+
+    def build_options(self, build: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(build)
+
+    def fill(self, model: Any) -> None:
+        """Nothing is left to do."""
+
+    def record(self) -> dict[str, Any]:
+        files = [Path(str(one.locate())) for one in distribution(self.name).files or [] if one.suffix == ".pth"]
+        return {"name": self.name, "model_type": "", "sha256": {path.name: sha256(path) for path in sorted(files)}}
 
 
 @dataclass(slots=True)

@@ -73,7 +73,8 @@ def _backbone(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not found:
         return []
     digests = ", ".join(f"{name} SHA-256 `{digest}`" for name, digest in found["sha256"].items())
-    return [("backbone", f"{found['name']} ({found['model_type']}), {digests}")]
+    kind = f" ({found['model_type']})" if found["model_type"] else ""
+    return [("backbone", f"{found['name']}{kind}, {digests}")]
 
 
 def _evaluation(title: str, evaluation: Mapping[str, Any]) -> list[str]:

