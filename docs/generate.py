@@ -84,7 +84,7 @@ def commands_page() -> str:
 
 
 def training_page() -> str:
-    """The options of a training, from their docstring, with the defaults of each task."""
+    """The options of a training, from their docstring, with the defaults of each task; then its backbones."""
     import inspect
     from dataclasses import MISSING, fields
 
@@ -119,7 +119,7 @@ def training_page() -> str:
         lines.append(
             f"| `{field.name}` | {kinds[field.name]} | `{default!r}` | {bars(', '.join(own))} | {bars(meaning)} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + (HERE / "parts" / "training.md").read_text(encoding="utf-8")
 
 
 PAGES = {

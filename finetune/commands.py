@@ -22,7 +22,7 @@ from finetune.labels import read_labels
 from finetune.predict import load_predictor
 from finetune.split import Split, inherit, make_split
 from finetune.task import Example, Row, Task
-from finetune.train import train_task
+from finetune.train import start_options, train_task
 from finetune.training_options import OptionsError, make_options
 from transforms.records import FileRef
 
@@ -103,12 +103,16 @@ def run_train(
     ------
     OptionsError
         With every fault of the options.
+    BackboneError
+        Where the backbone is not there, or of the wrong kind.
     LabelError, InputError, LeakError, TrainingError, BundleError
         Where the labels, the files, the split, the training or the output are at fault.
     """
     task = find_task(task)
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
+    if chosen.backbone:
+        start_options(task, chosen)  # a fault of it is told before any work
     dataset = read_dataset(task, labels, inputs, radius, label_columns, reader_options, measure_options, say)
     plan = plan_split(task, dataset.examples, chosen.seed, split, split_by, start, say)
     parts = plan.apply(dataset.examples)
@@ -119,12 +123,15 @@ def run_train(
     if kept:
         report["untrained"] = untrained_figures(trained, parts["train"], kept)
     data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
+    if trained.backbone:
+        data["backbone"] = dict(trained.backbone)
     if start is not None:
         data["start"] = {"digest": start.digest, "created_by": start.info.created_by}
     info = Info(
         task=task.name, task_version=task.version, package_version=version("nightcat"), created_by=command,
         seed=chosen.seed, data=data, build=trained.build, calibration=trained.calibration, rule=trained.rule,
-        training={"options": chosen.as_dict(), "history": trained.history}, metrics=report, classes=task.classes,
+        training={"options": trained.options.as_dict(), "history": trained.history}, metrics=report,
+        classes=task.classes,
     )  # fmt: skip
     bundle = save_bundle(
         output, info=info, models=trained.models, baseline=trained.baseline, storage=chosen.storage,

@@ -7,11 +7,37 @@ two together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 EPSILON = 1e-12  #: Of BERT's layer norms.
+
+
+def choose_encoder(config: Any, own: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """What makes the encoder of a model: ours, or one around a foreign backbone.
+
+    Parameters
+    ----------
+    config : object
+        Of the model; a field ``backbone`` that is not empty is the plan of a foreign one.
+    own : callable
+        ``Encoder`` or ``finetune.bert.bert_encoder``.
+
+    Returns
+    -------
+    callable
+        Takes what ``Encoder`` takes; a foreign encoder has its own sizes, and imports transformers.
+    """
+    plan = getattr(config, "backbone", None)
+    if not plan:
+        return own
+    from finetune.backbone_model import TextBackbone
+
+    return lambda width, *_, **__: TextBackbone(plan, width)
 
 
 class _Attention(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from finetune.bert import bert_encoder
+from finetune.encoder import choose_encoder
 from finetune.light_curve_network import LightCurveLayers
 
 
@@ -25,6 +27,8 @@ class LightCurveConfig(PretrainedConfig):
         In the encoder and the head.
     n_wave : int
         Waves of the time encoding.
+    backbone : mapping, optional
+        Plan of a foreign text encoder, from ``finetune.backbone_source``, in place of our own.
     **kwargs : Any
         Of ``PretrainedConfig``.
     """
@@ -42,6 +46,7 @@ class LightCurveConfig(PretrainedConfig):
         intermediate_size: int = 256,
         dropout: float = 0.1,
         n_wave: int = 10,
+        backbone: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.n_class, self.n_number, self.n_slot = n_class, n_number, n_slot
@@ -51,6 +56,7 @@ class LightCurveConfig(PretrainedConfig):
         self.intermediate_size = intermediate_size
         self.dropout = dropout
         self.n_wave = n_wave
+        self.backbone = backbone
         super().__init__(**kwargs)
 
 
@@ -68,7 +74,7 @@ class LightCurveModel(LightCurveLayers, PreTrainedModel):
 
     def __init__(self, config: LightCurveConfig) -> None:
         super().__init__(config)
-        self.add_layers(config, bert_encoder)
+        self.add_layers(config, choose_encoder(config, bert_encoder))
         self.post_init()
 
     @torch.no_grad()

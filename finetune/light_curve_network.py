@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from finetune.encoder import Encoder
+from finetune.encoder import Encoder, choose_encoder
 
 N_EDGE = 33  #: Quantiles of the training set that put each number on an even scale.
 LONGEST = 3000.0  #: Days; longest wave of the time encoding, the shortest is one day.
@@ -171,7 +171,7 @@ class LightCurveLayers(nn.Module):
 
 
 class LightCurveNetwork(LightCurveLayers):
-    """The model for inference, without transformers.
+    """The model for inference, without transformers where no foreign backbone needs it.
 
     Parameters
     ----------
@@ -182,4 +182,4 @@ class LightCurveNetwork(LightCurveLayers):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.add_layers(config, Encoder)
+        self.add_layers(config, choose_encoder(config, Encoder))

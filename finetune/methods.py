@@ -1,8 +1,8 @@
 """How much of a model a fine-tuning changes: the head, the last blocks, adapters, or all of it.
 
-Blocks are the numbered layers of whatever backbone the model has (``encoder.encoder.layer.3``, ``upper.blocks.2``), in
-the order in which the model holds them; the head is what the task says it is. What lies after the last block (a final
-norm) goes with it.
+Blocks are the numbered layers of whatever backbone the model has (``encoder.encoder.layer.3``, ``upper.blocks.2``,
+``timm_model.layer4``), in the order in which the model holds them; the head is what the task says it is. What lies
+after the last block (a final norm) goes with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typing import Any
 from torch import nn
 
 #: The shortest name that ends in a number is a block; blocks within a block belong to it.
-_BLOCK = re.compile(r"(?P<block>(?:[^.]+\.)*?(?:layers?|blocks?|stages?|h)\.\d+)\.")
+_BLOCK = re.compile(
+    r"(?P<block>(?P<stack>(?:[^.]+\.)*?(?:(?:layers?|blocks?|stages?|h|albert_layer_groups)\.|layer))(?P<number>\d+))\."
+)
+#: A foreign model within ours: what follows its last block is within it, wherever it stands.
+_BACKBONE = re.compile(r"(?:[^.]+\.)*?backbone(?=\.)")
 _ADAPTED = (nn.Linear, nn.Conv2d)
 RANK = 8
 FORMS = "full, head, layers:K, lora, lora:RANK, ia3"
@@ -80,12 +84,28 @@ def blocks(model: nn.Module, head: Sequence[str] = ()) -> list[tuple[str, ...]]:
         stand side by side.
     """
     found: dict[tuple[str, int], dict[str, None]] = {}
-    for name, _ in model.named_parameters():
+    for name in parameter_names(model):
         match = _BLOCK.match(name)
         if match and not _in_head(name, head):
-            stack, number = match["block"].rsplit(".", 1)
-            found.setdefault((re.sub(r"\d+", "#", stack), int(number)), {}).setdefault(match["block"])
+            key = re.sub(r"\d+", "#", match["stack"]), int(match["number"])
+            found.setdefault(key, {}).setdefault(match["block"])
     return [tuple(names) for names in found.values()]
+
+
+def parameter_names(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by the names that they have without adapters.
+
+    Parameters
+    ----------
+    model : Module
+        Any, or what ``peft`` has wrapped around it.
+
+    Returns
+    -------
+    dict of str to Parameter
+        In the order of the model.
+    """
+    return {name.removeprefix("base_model.model."): one for name, one in model.named_parameters()}
 
 
 def apply_method(model: Any, method: Method, head: Sequence[str]) -> Any:
@@ -205,25 +225,36 @@ def _with_adapters(model: Any, method: Method, head: Sequence[str]) -> Any:
     ]
     if not targets:
         raise ValueError(f"method {method.kind!r}: the model has no block with a layer that takes an adapter")
-    kept = sorted({name.rsplit(".", 1)[0] for name, _ in model.named_parameters() if _in_head(name, head)})
+    kept = _head_modules(model, head)
     if method.kind == "lora":
         config: Any = peft.LoraConfig(
             r=method.number, lora_alpha=2 * method.number, target_modules=targets, modules_to_save=kept
         )
     else:
-        forward = [name for name in targets if re.search(r"intermediate|output\.dense|fc\d?$|mlp", name)]
+        forward = [name for name in targets if re.search(r"intermediate|output\.dense|fc\d?$|mlp|ffn|pwconv", name)]
         config = peft.IA3Config(target_modules=targets, feedforward_modules=forward, modules_to_save=kept)
     return peft.get_peft_model(model, config)
 
 
+def _head_modules(model: nn.Module, head: Sequence[str]) -> list[str]:
+    """Modules that hold parameters of the head and of nothing else; peft keeps modules, and no single parameters."""
+    names = [name for name, _ in model.named_parameters()]
+    modules = {name.rpartition(".")[0] for name in names if _in_head(name, head)}
+    whole = (one for one in modules if all(_in_head(name, head) for name in names if name.startswith(f"{one}.")))
+    return sorted(one for one in whole if one)
+
+
 def _after(model: nn.Module, levels: Sequence[tuple[str, ...]], head: Sequence[str]) -> set[str]:
     """Parameters that follow the last blocks in the parts of the model that hold them."""
-    names = [name for name, _ in model.named_parameters()]
+    names = list(parameter_names(model))
     found: set[str] = set()
     for block in levels[-1] if levels else ():
-        part = _BLOCK.match(f"{block}.")["block"].rsplit(".", 2)[0]  # type: ignore[index]
+        foreign = _BACKBONE.match(block)
+        stack = _BLOCK.match(f"{block}.")["stack"]  # type: ignore[index]
+        part = foreign[0] if foreign else stack.rstrip(".").rpartition(".")[0]
+        inside = f"{part}." if part else ""
         last = max(index for index, name in enumerate(names) if name.startswith(f"{block}."))
-        following = (name for name in names[last + 1 :] if name.startswith(f"{part}."))
+        following = (name for name in names[last + 1 :] if name.startswith(inside))
         found |= {name for name in following if not _in_head(name, head)}
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -30,6 +31,8 @@ class MorphologyConfig(PretrainedConfig):
         Turned and mirrored copies of a stamp whose answers are averaged: 1, 2, 4 or 8.
     knots : int
         Points of each number's quantile function.
+    backbone : mapping, optional
+        Plan of a foreign image model, from ``finetune.backbone_source``, in place of EfficientNet-Lite0.
     **kwargs
         Of ``PretrainedConfig``.
     """
@@ -49,6 +52,7 @@ class MorphologyConfig(PretrainedConfig):
         token_dropout: float = 0.3,
         dihedrals: int = 4,
         knots: int = 33,
+        backbone: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +67,7 @@ class MorphologyConfig(PretrainedConfig):
         self.token_dropout = token_dropout
         self.dihedrals = dihedrals
         self.knots = knots
+        self.backbone = backbone
 
 
 class MorphologyModel(MorphologyLayers, PreTrainedModel):

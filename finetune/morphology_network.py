@@ -7,7 +7,7 @@ the frozen lower stages come from their package (``finetune.backbones``).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -86,10 +86,15 @@ class MorphologyLayers(nn.Module):
         encoder : callable
             ``bert_encoder`` or ``Encoder``.
         """
-        self.upper = Upper(lite0()).requires_grad_(True).to(memory_format=torch.channels_last)
-        self.project = nn.Linear(WIDTH, config.projection)
+        plan = getattr(config, "backbone", None)
+        self.image = foreign_image(plan) if plan else None
+        if self.image is None:
+            self.upper = Upper(lite0()).requires_grad_(True).to(memory_format=torch.channels_last)
+        width = WIDTH if self.image is None else self.image.width
+        projection = min(config.projection, width)
+        self.project = nn.Linear(width, projection)
         self.quantiles = QuantileNormal(config.numbers, config.knots)
-        self.embed_view = nn.Linear(config.projection, config.hidden)
+        self.embed_view = nn.Linear(projection, config.hidden)
         self.embed_numbers = nn.Linear(2 * config.numbers, config.hidden)
         self.start = nn.Parameter(torch.zeros(config.hidden))
         self.encoder = encoder(
@@ -108,6 +113,8 @@ class MorphologyLayers(nn.Module):
             The copy.
         """
         quick = copy.deepcopy(self).eval().requires_grad_(False)
+        if self.image is not None:
+            return quick
         fold_batch_norm(quick.upper)
         quick.upper.to(memory_format=torch.channels_last)
         return quick
@@ -152,6 +159,11 @@ class MorphologyLayers(nn.Module):
         """
         if numbers is None or known is None:
             raise ValueError("the morphology model needs numbers and known")
+        if self.image is not None:
+            if views is None:
+                raise ValueError("the morphology model with a foreign backbone needs views")
+            copies = 1 if self.training else self.config.dihedrals  # views are turned before they come, in training
+            return self.head(self.features(views, copies), numbers, known)
         if lower is None:
             if views is None:
                 raise ValueError("the morphology model needs views or lower")
@@ -162,13 +174,31 @@ class MorphologyLayers(nn.Module):
         pooled = self.upper(flat).unflatten(0, (-1, VIEWS))
         return self.head(pooled, numbers, known)
 
+    def features(self, views: torch.Tensor, copies: int) -> torch.Tensor:
+        """Pooled features of a foreign backbone for all turned copies.
+
+        Parameters
+        ----------
+        views : Tensor, shape (n, 2, 3, h, h)
+            Display values 0 to 255.
+        copies : int
+            How many of ``backbones.dihedral``'s copies.
+
+        Returns
+        -------
+        Tensor, shape (n * copies, 2, width)
+            Copies of one stamp lie together.
+        """
+        pooled: torch.Tensor = self.image(turned(views, copies).to(self.start.dtype))  # type: ignore[misc]
+        return pooled.unflatten(0, (-1, VIEWS))
+
     def head(self, pooled: torch.Tensor, numbers: torch.Tensor, known: torch.Tensor) -> dict[str, torch.Tensor]:
         """Classify from pooled features.
 
         Parameters
         ----------
-        pooled : Tensor, shape (n * copies, 2, 1280)
-            View features.
+        pooled : Tensor, shape (n * copies, 2, width)
+            View features; their width is 1280 but for a foreign backbone.
         numbers, known : Tensor, shape (n, numbers)
             As in ``forward``.
 
@@ -195,7 +225,7 @@ class MorphologyLayers(nn.Module):
 
         Parameters
         ----------
-        pooled : Tensor, shape (n, 2, 1280)
+        pooled : Tensor, shape (n, 2, width)
             Features of the pretrained network.
         numbers, known : Tensor, shape (n, numbers)
             Training set.
@@ -204,7 +234,7 @@ class MorphologyLayers(nn.Module):
         mean, scale = flat.mean(0), flat.std(0).clamp_min(1e-3)
         scaled = (flat - mean) / scale
         values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
-        width = self.config.projection
+        width = self.project.out_features
         values, vectors = values.flip(0)[:width].clamp_min(1e-3), vectors.flip(1)[:, :width]
         signs = torch.where(vectors.sum(0) < 0, -1.0, 1.0)  # the sign of an eigenvector is free; fix it
         weight = (vectors * signs / values.sqrt()).T / scale
@@ -215,7 +245,7 @@ class MorphologyLayers(nn.Module):
 
 
 class MorphologyNetwork(MorphologyLayers):
-    """The model for inference, without transformers.
+    """The model for inference, without transformers where no foreign backbone needs it.
 
     Parameters
     ----------
@@ -244,6 +274,41 @@ def lower_features(views: torch.Tensor, dihedrals: int) -> torch.Tensor:
     Tensor, shape (n * dihedrals, 2, 80, h / 16, h / 16)
         Copies of one stamp lie together.
     """
-    copies = torch.stack([dihedral(views, index) for index in range(dihedrals)], dim=1).flatten(0, 2)
-    lower: torch.Tensor = frozen(str(views.device)).lower(copies)
+    lower: torch.Tensor = frozen(str(views.device)).lower(turned(views, dihedrals))
     return lower.unflatten(0, (-1, VIEWS))
+
+
+def turned(views: torch.Tensor, copies: int) -> torch.Tensor:
+    """Turned and mirrored copies of stamps.
+
+    Parameters
+    ----------
+    views : Tensor, shape (n, 2, 3, h, h)
+        Views.
+    copies : int
+        How many of ``backbones.dihedral``'s copies.
+
+    Returns
+    -------
+    Tensor, shape (n * copies * 2, 3, h, h)
+        Copies of one stamp lie together, and the views of a copy.
+    """
+    return torch.stack([dihedral(views, index) for index in range(copies)], dim=1).flatten(0, 2)
+
+
+def foreign_image(plan: Mapping[str, Any]) -> Any:
+    """Make the foreign image model of a plan; this imports transformers.
+
+    Parameters
+    ----------
+    plan : mapping
+        From ``finetune.backbone_source``.
+
+    Returns
+    -------
+    ImageBackbone
+        Random weights.
+    """
+    from finetune.backbone_model import ImageBackbone
+
+    return ImageBackbone(plan)

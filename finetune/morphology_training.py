@@ -26,6 +26,7 @@ LR_FACTORS = {
 }
 HEAD_RATE = 1e-3
 HEAD_PASSES = 90_000  #: Objects that the head sees in the first step, all epochs together.
+STEP = 16  #: Stamps whose features are taken at a time.
 GREY = 0.25  #: Share of colour stamps that are shown in grey, so that one band is no surprise.
 
 
@@ -45,10 +46,38 @@ def initialise(
     baseline : MorphologyBaseline
         Fitted on the same objects: it has computed their frozen features.
     """
-    if baseline.features is None:
-        raise ValueError("the baseline holds no training features; fit it first")
     likelihood = np.stack([parse_label(e.labels.get("morphology_class"), baseline.classes) for e in examples])
-    train_head(model, baseline.features, *numbers_of(prepared), likelihood)
+    if model.image is not None:
+        features = foreign_features(model, prepared)
+    elif baseline.features is None:
+        raise ValueError("the baseline holds no training features; fit it first")
+    else:
+        features = baseline.features
+    train_head(model, features, *numbers_of(prepared), likelihood)
+
+
+@torch.no_grad()
+def foreign_features(model: MorphologyModel, prepared: Sequence[Prepared]) -> np.ndarray:
+    """Features of a foreign backbone, as it was pretrained, for each turned copy and view.
+
+    Parameters
+    ----------
+    model : MorphologyModel
+        Set to evaluation mode.
+    prepared : sequence of Prepared
+        With ``views``.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, copies, 2, width)
+        Features.
+    """
+    model.eval()
+    copies, parts = model.config.dihedrals, []
+    for start in range(0, len(prepared), STEP):
+        views = torch.from_numpy(np.stack([one["views"] for one in prepared[start : start + STEP]]))
+        parts.append(model.features(views, copies).unflatten(0, (-1, copies)).float().numpy())
+    return np.concatenate(parts)
 
 
 def train_head(
@@ -65,7 +94,7 @@ def train_head(
     ----------
     model : MorphologyModel
         Changed in place; seeded by torch's own generator.
-    features : ndarray, shape (n, copies, 2, 1280)
+    features : ndarray, shape (n, copies, 2, width)
         Frozen features.
     numbers, known : ndarray, shape (n, numbers)
         Morphology numbers.
@@ -77,7 +106,7 @@ def train_head(
     pooled = torch.from_numpy(features).float()
     values, there, labels = (torch.from_numpy(np.asarray(a, np.float32)) for a in (numbers, known, likelihood))
     model.fit_statistics(pooled[:, 0], values, there)
-    parameters = [p for n, p in model.named_parameters() if not n.startswith("upper.") and p.requires_grad]
+    parameters = [p for n, p in model.named_parameters() if not n.startswith(("upper.", "image.")) and p.requires_grad]
     chance = torch.ones(len(pooled)) if weights is None else torch.from_numpy(weights)
     sampler = torch.utils.data.WeightedRandomSampler(chance.tolist(), HEAD_PASSES)
     loader = DataLoader(TensorDataset(torch.arange(len(pooled))), batch_size=64, sampler=sampler)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from finetune.methods import depth_factors
+from finetune.methods import depth_factors, parameter_names
 from finetune.network import resolve_device
 from finetune.training_options import TrainingOptions
 
@@ -111,7 +111,7 @@ def parameter_groups(model: nn.Module, options: TrainingOptions, head: Sequence[
     """
     depths = depth_factors(model, options.lr_decay, head) if options.lr_decay != 1 else {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameter_names(model).items():
         if not parameter.requires_grad:
             continue
         factor = _first(options.lr_factors, name) * _first(depths, name)

@@ -24,7 +24,7 @@ from finetune.page import page, table
 from finetune.search_space import Range, Space, parse_space
 from finetune.split import Split
 from finetune.task import Task
-from finetune.train import Data, prepare_data, train_member
+from finetune.train import Data, prepare_data, train_member, with_backbone
 from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, TrainingOptions, make_options
 from transforms.records import FileRef
@@ -104,6 +104,7 @@ def run_search(
     say("split: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     study = _open_study(folder / STUDY, _identity(task, dataset.fingerprint, fixed, searched, plan, start))
     data = prepare_data(task, parts["train"], parts["validation"], fixed)
+    task, fixed = with_backbone(task, data.build, fixed)
     _run(study, task, data, fixed, searched, trials, say)
     found = _told(study, searched)
     if found["best"] is None:

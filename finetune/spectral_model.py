@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from finetune.bert import bert_encoder
+from finetune.encoder import choose_encoder
 from finetune.spectral_network import LABEL_SCALE, SpectralLayers, SpectralMember
 from finetune.spectral_tokens import wavelength_code
 
@@ -31,6 +32,8 @@ class SpectralConfig(PretrainedConfig):
         Whether the continuum is shown at inference.
     ridge_stars, ridge_components : int
         Shape of the kernel ridge that a residual member starts from; 0 stars: it starts from a constant.
+    backbone : mapping, optional
+        Plan of a foreign text encoder, from ``finetune.backbone_source``, that takes the place of each member's own.
     **kwargs : Any
         Of ``PretrainedConfig``.
     """
@@ -49,6 +52,7 @@ class SpectralConfig(PretrainedConfig):
         use_continuum: bool = True,
         ridge_stars: int = 0,
         ridge_components: int = 60,
+        backbone: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.members = list(members)
@@ -61,6 +65,7 @@ class SpectralConfig(PretrainedConfig):
         self.use_continuum = use_continuum
         self.ridge_stars = ridge_stars
         self.ridge_components = ridge_components
+        self.backbone = backbone
         super().__init__(**kwargs)
 
 
@@ -78,7 +83,7 @@ class SpectralEnsemble(SpectralLayers, PreTrainedModel):
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__(config)
-        self.add_layers(config, bert_encoder)
+        self.add_layers(config, choose_encoder(config, bert_encoder))
         self.post_init()
 
     @torch.no_grad()

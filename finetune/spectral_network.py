@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune.encoder import Encoder
+from finetune.encoder import Encoder, choose_encoder
 from finetune.spectral_ridge import KernelRidge, one_by_one, ridge_predict
 from finetune.spectral_tokens import CHANNELS, PATCH, features, wavelength_code
 
@@ -250,7 +250,7 @@ class SpectralLayers(nn.Module):
 
 
 class SpectralNetwork(SpectralLayers):
-    """The ensemble for inference, without transformers.
+    """The ensemble for inference, without transformers where no foreign backbone needs it.
 
     Parameters
     ----------
@@ -261,4 +261,4 @@ class SpectralNetwork(SpectralLayers):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.add_layers(config, Encoder)
+        self.add_layers(config, choose_encoder(config, Encoder))

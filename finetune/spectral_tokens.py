@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from finetune import spectral_grid as grid
 
-PATCH = 48  #: Bins per token.
-N_PATCH = grid.N_BIN // PATCH
+PATCH, N_PATCH = grid.PATCH, grid.N_PATCH  #: Bins of a token, and how many tokens there are.
 CHANNELS = 3
 CONTINUUM_BINS = 40.0  #: Gaussian sigma of the continuum, 5,500 km/s.
 

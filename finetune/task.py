@@ -167,10 +167,13 @@ class Task:
         Fixed batch of inference; short batches are padded.
     options : mapping
         Sections: ``"build"`` (keywords of ``build``), ``"training"`` (defaults of ``TrainingOptions``), ``"restore"``
-        (keywords laid over ``build``'s when a bundle's weights will be filled in, such as ``pretrained=False``) and
-        ``"head"`` (regular expressions on the names of the parameters that are trained whatever the method) and
-        ``"initialise"``: ``initialise(model, examples, prepared, baseline)``, called on the new model once the
-        baseline is fitted, to set buffers such as means, or the base of a residual.
+        (keywords laid over ``build``'s when a bundle's weights will be filled in, such as ``pretrained=False``),
+        ``"head"`` (regular expressions on the names of the parameters that are trained whatever the method),
+        ``"backbone"`` (where ``build`` takes a foreign one: what it ``"takes"``, ``"text"`` or ``"image"``, how many
+        ``"tokens"`` a text encoder reads at most, the package of the task's ``"own"``, and the ``"head"`` of a model
+        with a foreign one, which holds all that is new beside the backbone) and ``"initialise"``:
+        ``initialise(model, examples, prepared, baseline)``, called on the new model once the baseline is fitted, to set
+        buffers such as means, or the base of a residual.
     reference : str
         Method's source: author, year, doi.
     """

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
+from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
 from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
 from finetune.jsonfile import plain
@@ -29,6 +30,9 @@ from finetune.training_options import TrainingOptions
 from finetune.weights import round_weights
 from transforms.attempt import Tallies, attempt, describe
 from transforms.records import Reject
+
+#: What is pretrained learns more slowly than what is new: beside it, or as an adapter within it.
+BACKBONE_RATE = {r"(^|\.)backbone\.(?!.*\.(lora_|ia3_))": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +61,8 @@ class Trained:
         Where the training objects lie in the embedding; None where they are too few to tell.
     counts : mapping
         Objects used and refused.
+    backbone : mapping
+        What is remembered of the backbone that was named; empty where none was.
     """
 
     task: Task
@@ -70,6 +76,7 @@ class Trained:
     history: list[list[dict[str, float]]]
     space: EmbeddingSpace | None = None
     counts: Mapping[str, Any] = field(default_factory=dict)
+    backbone: Mapping[str, Any] = field(default_factory=dict)
 
     def predictor(self, device: str = "cpu") -> TaskPredictor:
         """The model as the survey would run it.
@@ -209,6 +216,7 @@ def train_task(
         Where nothing is left to train on, or the loss is not finite.
     """
     data = prepare_data(task, train, validation, options)
+    task, options = with_backbone(task, data.build, options)
     baseline = as_stored(task, data.fitted)
     models, history = [], []
     for member in range(options.members):
@@ -226,6 +234,7 @@ def train_task(
     return Trained(
         task=task, models=[m.cpu() for m in models], baseline=baseline, fitted=data.fitted, build=data.build,
         calibration=calibration, rule=rule, options=options, history=history, space=space, counts=counts,
+        backbone=start_backbone(task, options),
     )  # fmt: skip
 
 
@@ -258,14 +267,65 @@ def start_options(task: Task, options: TrainingOptions) -> dict[str, Any]:
     task : Task
         The task.
     options : TrainingOptions
-        Its ``start`` may name a bundle.
+        Its ``start`` may name a bundle, or its ``backbone`` a foreign model.
 
     Returns
     -------
     dict
-        Those of the bundle, or the task's own.
+        Those of the bundle, or the task's own, with what the backbone needs to be made.
+
+    Raises
+    ------
+    BackboneError
+        Where the backbone is not there, or of the wrong kind.
     """
-    return dict(load_bundle(options.start).info.build if options.start else task.options.get("build", {}))
+    if options.start:
+        return dict(load_bundle(options.start).info.build)
+    build = dict(task.options.get("build", {}))
+    return open_backbone(options.backbone, task).build_options(build) if options.backbone else build
+
+
+def start_backbone(task: Task, options: TrainingOptions) -> dict[str, Any]:
+    """What is to be remembered of the backbone of a training.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    options : TrainingOptions
+        Names it, or the bundle that was made from it.
+
+    Returns
+    -------
+    dict
+        Name, type and digests of the weights; empty for the task's own.
+    """
+    if options.start:
+        return dict(load_bundle(options.start).info.data.get("backbone", {}))
+    return open_backbone(options.backbone, task).record() if options.backbone else {}
+
+
+def with_backbone(task: Task, build: Mapping[str, Any], options: TrainingOptions) -> tuple[Task, TrainingOptions]:
+    """Fit a task and the options of its training to a foreign backbone.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    build : mapping
+        From ``start_options``.
+    options : TrainingOptions
+        As they were given.
+
+    Returns
+    -------
+    task, options : Task, TrainingOptions
+        With the head of a model with a foreign backbone, and its smaller rate; unchanged where there is none.
+    """
+    if not build.get("backbone"):
+        return task, options
+    task = replace(task, options={**task.options, "head": task.options["backbone"]["head"]})
+    return task, replace(options, lr_factors={**options.lr_factors, **BACKBONE_RATE})
 
 
 def start_model(
@@ -290,14 +350,14 @@ def start_model(
     baseline : Baseline
         Fitted on them.
     options : TrainingOptions
-        Gives seed and ``start``.
+        Gives seed, ``start`` and ``backbone``.
     member : int
         Number of the member.
 
     Returns
     -------
     transformers.PreTrainedModel
-        New, or with the weights of the bundle that ``start`` names.
+        New, with the weights of its backbone, or with those of the bundle that ``start`` names.
     """
     set_seed(options.seed + member)
     if options.start:
@@ -305,6 +365,8 @@ def start_model(
         members = bundle.models(check_version(task, bundle))
         return members[member % len(members)]
     model = task.build(**build)
+    if options.backbone:
+        open_backbone(options.backbone, task).fill(model)
     initialise = task.options.get("initialise")
     if initialise is not None:
         initialise(model, examples, prepared, baseline)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finetune.task import Task
 
 #: What ``Task.options`` may hold.
-SECTIONS = ("build", "training", "restore", "initialise", "head")
+SECTIONS = ("build", "training", "restore", "initialise", "head", "backbone")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "linear", "constant_with_warmup")
 
@@ -107,6 +107,10 @@ class TrainingOptions:
         Folder of TensorBoard's files; empty for none.
     start : str
         Folder of a bundle of the same task whose weights the training starts from; empty for those of ``build``.
+    backbone : str
+        Model of ``transformers`` in place of the task's own backbone: a folder, an installed package that carries
+        weights, or a name on the hub; empty for the task's own. Its rate is a tenth of the others' where no
+        ``lr_factors`` matches it.
     """
 
     steps: int = 1000
@@ -140,6 +144,7 @@ class TrainingOptions:
     resume: bool = False
     tensorboard: str = ""
     start: str = ""
+    backbone: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the bundle.
@@ -276,6 +281,11 @@ def _check(options: TrainingOptions) -> list[str]:
     for pattern, factor in options.lr_factors.items():
         if not isinstance(factor, int | float) or factor < 0:
             faults.append(f"lr_factors: {factor!r} for {pattern!r} is not a number of at least 0")
+    if options.start and options.backbone:
+        faults.append(
+            f"start {options.start!r} and backbone {options.backbone!r} exclude each other: a model to start from has "
+            "its backbone already"
+        )
     if options.resume and not options.checkpoints:
         faults.append("resume needs checkpoints, the folder with the states of the earlier training")
     if options.tensorboard and find_spec("tensorboard") is None:

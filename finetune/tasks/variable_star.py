@@ -11,7 +11,7 @@ import numpy as np
 from finetune.boosted_trees import FEWEST, BoostedTrees
 from finetune.calibrate import fit_temperature, softmax
 from finetune.class_probabilities import blend, class_metrics, fit_blend
-from finetune.light_curve_tokens import INPUTS, N_COLOUR, N_SLOT, prepare
+from finetune.light_curve_tokens import INPUTS, N_COLOUR, N_SLOT, N_TOKEN, prepare
 from finetune.task import Example, Labels, Prepared, Row, Task
 from transforms.columns import FLOAT32, STRING, Column
 from transforms.flags import bits
@@ -349,6 +349,8 @@ TASK = Task(
                      "ema": 0.998, "evaluations": 10},
         "initialise": initialise,
         "head": (r"^(number|neck|head)\.",),
+        "backbone": {"takes": "text", "tokens": N_TOKEN + 1,
+                     "head": (r"^(number|neck|head|embed|encoder\.(into|back))\.",)},
     },
     reference="Vaswani et al. (2017), arXiv:1706.03762; features and bar: Malanchev et al. (2021), MNRAS 502, 5147",
 )  # fmt: skip

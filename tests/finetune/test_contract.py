@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import importlib
 import math
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +19,16 @@ import torch
 from astropy import units as u
 
 from finetune import tasks
-from finetune.bundle import Info
+from finetune.bundle import Info, load_bundle
 from finetune.bundle_writing import save_bundle
 from finetune.network import Network, accepted, stack, to_tensor
 from finetune.predict import TaskPredictor, load_predictor, make_predictor
 from finetune.task import Baseline, Example, Prepared, Task
-from finetune.train import as_stored, prepare_all, start_model
+from finetune.train import as_stored, prepare_all, start_model, start_options, with_backbone
 from finetune.trainer import SurveyTrainer, validation_loss
 from finetune.training_options import make_options
 from finetune.wrappers import Finite, Learned, Typed, typed
+from tests.finetune import tiny_backbones
 from transforms.columns import BOOL, IDENTITY, PROVENANCE, STRING, unique
 from transforms.flags import decode as flag_names
 from transforms.measure import STEPS, columns, measure
@@ -268,6 +270,42 @@ def test_the_bundle_gives_the_same_answers(case: Case, tmp_path: Path) -> None:
     assert trained.keys() == quick.keys()
     for name, values in trained.items():
         np.testing.assert_allclose(quick[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_foreign_backbone_takes_the_place_of_its_own(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained for a few steps, saved, and read back where the backbone's folder is no more."""
+    monkeypatch.setattr("finetune.morphology_training.HEAD_PASSES", 640)
+    family = {"text": "bert", "image": "vit"}[case.task.options["backbone"]["takes"]]
+    folder = tiny_backbones.write(tmp_path / family, family)
+    given = {
+        "backbone": str(folder), "steps": 5, "batch_size": 8, "evaluations": 0, "warmup": 0.0, "ema": 0.0, "members": 1,
+        "schedule": "constant_with_warmup", "balance": (), "storage": "fp32",
+    }  # fmt: skip
+    build = start_options(case.task, make_options(case.task, given))
+    task, options = with_backbone(replace(case.task, augment=None), build, make_options(case.task, given))
+    model = start_model(task, build, case.examples, case.prepared, case.baseline, options)
+    labels = [e.labels for e in case.examples[:8]]
+    targets = [task.encode(one) for one in [*labels[1:], labels[0]]]
+    rows = list(zip(case.prepared[:8], targets, strict=True))
+    before = validation_loss(task, model, rows, torch.device("cpu"))
+    SurveyTrainer(task, model, rows, [], options, 0, str(tmp_path / "states")).fit()
+    assert validation_loss(task, model, rows, torch.device("cpu")) < before
+    shutil.rmtree(folder)
+    info = Info(task=task.name, task_version=task.version, package_version="0", classes=task.classes, build=build)
+    save_bundle(tmp_path / "b", info=info, models=[model], baseline=case.baseline, storage="fp32")
+    restored = load_predictor(tmp_path / "b")
+    batch = case.prepared[: task.batch_size]
+    there = restored.predict(batch)
+    assert there == make_predictor(task, [model], case.baseline, calibration={}, rule={}).predict(batch)
+    assert restored.predict(batch[::-1]) == there[::-1], "an answer depends neither on mates nor on place"
+    for place in (0, len(batch) // 2, len(batch) - 1):
+        assert restored.predict([batch[place]]) == [there[place]]
+    device, size = torch.device("cpu"), task.batch_size
+    again = Network(load_bundle(tmp_path / "b").models(task), device)(batch, size)
+    for name, values in Network([model], device)(batch, size).items():
+        np.testing.assert_allclose(again[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_metrics_judge_all_three_answers(case: Case) -> None:
