@@ -45,20 +45,20 @@ class RowLinear(nn.Linear):
 
 
 class SpectralTrunk(nn.Module):
-    """What a member and a masked pretraining share: the embedding of patches behind their wavelength, and the encoder.
-
-    Parameters
-    ----------
-    config : SpectralConfig
-        Sizes, or anything with its fields.
-    encoder : callable
-        ``bert_encoder`` or ``Encoder``.
-    """
+    """What a member and a masked pretraining share: patches behind their wavelength, and the encoder."""
 
     code: torch.Tensor
 
-    def __init__(self, config: Any, encoder: Callable[..., nn.Module]) -> None:
-        super().__init__()
+    def add_trunk(self, config: Any, encoder: Callable[..., nn.Module]) -> None:
+        """Make the layers.
+
+        Parameters
+        ----------
+        config : SpectralConfig
+            Sizes, or anything with its fields.
+        encoder : callable
+            ``bert_encoder`` or ``Encoder``.
+        """
         width = config.hidden_size
         self.drop_continuum, self.use_continuum = config.drop_continuum, config.use_continuum
         self.embed = nn.Sequential(nn.Linear(CHANNELS * PATCH, 256), nn.GELU(), nn.Linear(256, width))
@@ -124,7 +124,8 @@ class SpectralMember(SpectralTrunk):
     """
 
     def __init__(self, config: Any, residual: bool, encoder: Callable[..., nn.Module]) -> None:
-        super().__init__(config, encoder)
+        super().__init__()
+        self.add_trunk(config, encoder)
         width = config.hidden_size
         self.residual = residual
         self.base_token = nn.Linear(N_LABEL + 2, width) if residual else None
