@@ -37,7 +37,7 @@ class Objective:
         hidden drawn at random.
     trivial : callable
         ``trivial(batch) -> dict of str to ndarray``: answers without any learning, in the shape of ``target``, from
-        what is not hidden alone. The first is the one that a model must beat.
+        what is not hidden alone.
     usable : callable
         ``usable(prepared) -> bool``: whether enough is there to hide a part of it.
     little : str
@@ -87,13 +87,16 @@ class Decoder(nn.Module):
         Of the encoder that it reads; its own layers.
     outputs : int
         Numbers for each place.
+    places : int
+        Of records whose places mean the same: each then has an output layer of its own, since one layer would have to
+        hold what all places look like, beside what the object is. 0: one layer for all.
     """
 
-    def __init__(self, width: int, heads: int, layers: int, outputs: int) -> None:
+    def __init__(self, width: int, heads: int, layers: int, outputs: int, places: int = 0) -> None:
         super().__init__()
         self.encoder = bert_encoder(width, layers, heads, 2 * width)
         self.mask = nn.Parameter(torch.zeros(1, 1, width))
-        self.out = nn.Linear(width, outputs)
+        self.out: nn.Module = PlaceLinear(places, width, outputs) if places else nn.Linear(width, outputs)
 
     def forward(
         self, seen: torch.Tensor, seen_mask: torch.Tensor, places: torch.Tensor, hidden: torch.Tensor
@@ -118,8 +121,38 @@ class Decoder(nn.Module):
         """
         asked, mask, index = compact(places + self.mask, hidden)
         answer = self.encoder(torch.cat([seen, asked], 1), torch.cat([seen_mask, mask], 1))[:, seen.shape[1] :]
-        answer = self.out(answer) * mask[..., None]
-        return spread(answer, index, hidden.shape[1])
+        answer = self.out(spread(answer * mask[..., None], index, hidden.shape[1]))
+        return answer * hidden[..., None]
+
+
+class PlaceLinear(nn.Module):
+    """A linear layer for each place.
+
+    Parameters
+    ----------
+    places, inputs, outputs : int
+        How many.
+    """
+
+    def __init__(self, places: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(places, inputs, outputs) * inputs**-0.5)
+        self.bias = nn.Parameter(torch.zeros(places, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layers.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, places, inputs)
+            Features.
+
+        Returns
+        -------
+        Tensor, shape (batch, places, outputs)
+            Outputs.
+        """
+        return torch.einsum("npi,pio->npo", x, self.weight) + self.bias
 
 
 def compact(x: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -160,7 +160,7 @@ def usable(prepared: Prepared) -> bool:
 
 
 def trivial(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Straight lines between the visible visits of the same band.
+    """The median of the band, and straight lines between its visible visits.
 
     Parameters
     ----------
@@ -170,10 +170,10 @@ def trivial(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        ``interpolation`` in time and ``phase_interpolation`` in the phase of the best period, shape (batch, n_token,
-        n_slot); 0, which is the median, where the band has no visible visit.
+        ``interpolation`` in time, ``phase_interpolation`` in the phase of the best period, and ``median``, which is 0;
+        shape (batch, n_token, n_slot). Where a band has no visible visit, all are the median.
     """
-    out = {name: np.zeros_like(batch["magnitude"]) for name in ("interpolation", "phase_interpolation")}
+    out = {name: np.zeros_like(batch["magnitude"]) for name in ("interpolation", "median", "phase_interpolation")}
     visible = (batch["seen"] > 0) & ~batch["hidden"][..., None]
     for row, slot in np.argwhere(visible.any(1)).tolist():
         known = np.flatnonzero(visible[row, :, slot])

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from finetune import spectral_grid as grid
 from finetune.bert import bert_encoder
 from finetune.losses import masked_loss
-from finetune.masked import Decoder, Objective, choose, compact
+from finetune.masked import Decoder, Objective, PlaceLinear, choose, compact
 from finetune.spectral_model import SpectralConfig
 from finetune.spectral_network import SpectralTrunk
 from finetune.spectral_tokens import N_PATCH, PATCH, features, wavelength_code
@@ -65,7 +65,9 @@ class MaskedSpectra(SpectralTrunk, PreTrainedModel):
     def __init__(self, config: MaskedSpectraConfig) -> None:
         super().__init__(config)
         self.add_trunk(config, bert_encoder)
-        self.decoder = Decoder(config.hidden_size, config.num_attention_heads, config.decoder_layers, 2 * PATCH)
+        self.decoder = Decoder(
+            config.hidden_size, config.num_attention_heads, config.decoder_layers, 2 * PATCH, N_PATCH
+        )
         self.post_init()
 
     @torch.no_grad()
@@ -78,6 +80,9 @@ class MaskedSpectra(SpectralTrunk, PreTrainedModel):
             nn.init.zeros_(module.bias)
         if isinstance(module, Decoder):
             nn.init.normal_(module.mask, std=0.02)
+        if isinstance(module, PlaceLinear):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
         if isinstance(module, MaskedSpectra):
             nn.init.normal_(module.cls, std=0.02)
             module.code.copy_(wavelength_code())  # not stored

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,8 @@ from finetune.inputs import list_files
 from finetune.jsonfile import json_bytes, write_json
 from finetune.masked import Objective
 from finetune.pretrain_trainer import MaskedTrainer
-from finetune.pretrained import FORMAT, INFO, MODULES, PretrainedError, load_pretrained
+from finetune.pretrained import FORMAT, INFO, MODULES, Pretrained, PretrainedError, load_pretrained
+from finetune.task import Task
 from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, TrainingOptions, check_options
 from finetune.unlabelled import SIDES, Unlabelled, prepare_files
@@ -114,6 +115,8 @@ def make_pretrain_options(objective: Objective, given: Mapping[str, Any]) -> Pre
         values["freeze"] = (values["freeze"],) if isinstance(values["freeze"], str) else tuple(values["freeze"])
     training = TrainingOptions(**values)
     faults += check_options(training)
+    if training.evaluations == 0:
+        faults.append("evaluations 0: a pretraining needs at least one, which is also when its state is kept")
     build = {name: given.get(name, default) for name, default in objective.build_defaults.items()}
     for name, default in objective.build_defaults.items():
         value, whole = build[name], isinstance(default, int)
@@ -182,50 +185,65 @@ def run_pretrain(
     _check_free(target)
     files = list_files(inputs)
     if not files:
-        raise PretrainedError(f"no file in {', '.join(str(one) for one in inputs)}")
+        raise PretrainedError(f"no file to read in {', '.join(str(one) for one in inputs) or 'the input'}")
     states = _open_work(work, objective, chosen, files)
-    data = prepare_files(
-        files, task, objective, work / "prepared", share=chosen.held_out, seed=chosen.training.seed,
-        reader_options=reader_options, measure_options=measure_options, say=say,
-    )  # fmt: skip
-    counts = _counted(data, len(files), say)
-    _check_enough(data, objective, chosen.held_out)
+    with Store(str(work)).held("lock", str(work)):
+        data = prepare_files(
+            files, task, objective, work / "prepared", share=chosen.held_out, seed=chosen.training.seed,
+            reader_options=reader_options, measure_options=measure_options, say=say,
+        )  # fmt: skip
+        counts = _counted(data, len(files), say)
+        _check_enough(data, objective, chosen.held_out)
+        model, learnt = _train(objective, task, data, chosen, states, say)
+        info = {
+            "modality": modality,
+            "task": task.name,
+            "task_version": task.version,
+            "package_version": version("nightcat"),
+            "created_by": command,
+            "seed": chosen.training.seed,
+            "shared": list(objective.shared),
+            "sizes": {name: chosen.build[name] for name in objective.sizes},
+            "options": _told(chosen),
+            "data": {"fingerprint": data.fingerprint(), "counts": counts},
+            **learnt,
+        }
+        found = _write(target, model, data, info)
+    say(f"saved {found.path}, digest {found.digest[:16]}")
+    if not options.get("checkpoints"):
+        shutil.rmtree(work)
+    return {**found.info, "digest": found.digest, "path": str(found.path)}
+
+
+def _train(
+    objective: Objective,
+    task: Task,
+    data: Unlabelled,
+    chosen: PretrainOptions,
+    states: Path,
+    say: Callable[[str], None],
+) -> tuple[Any, dict[str, Any]]:
+    """The trained model, and what it came to."""
     set_seed(chosen.training.seed)
     model = objective.build(chosen.mask, **chosen.build)
-    resume = chosen.training.resume and any(states.glob("checkpoint-*"))
-    training = replace(chosen.training, resume=resume)
-    trainer = MaskedTrainer(task, objective, model, data, training, chosen.mask, str(states), say)
-    if training.tensorboard:
-        os.environ["TENSORBOARD_LOGGING_DIR"] = training.tensorboard
+    if chosen.training.tensorboard:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = chosen.training.tensorboard
+    trainer = MaskedTrainer(task, objective, model, data, chosen.training, chosen.mask, str(states), say)
     with hushed():
         history = trainer.fit()
     figures = trainer.figures()
     say("masked error on held-out records: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-    info = {
-        "modality": modality,
-        "task": task.name,
-        "task_version": task.version,
-        "package_version": version("nightcat"),
-        "created_by": command,
-        "seed": training.seed,
-        "shared": list(objective.shared),
-        "sizes": {name: chosen.build[name] for name in objective.sizes},
-        "options": _told(chosen),
-        "data": {"fingerprint": data.fingerprint(), "counts": counts},
-        "history": history,
-        "masked_error": figures,
-        "n_parameters": sum(p.numel() for p in model.parameters()),
-    }
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return model, {"history": history, "masked_error": figures, "n_parameters": count}
+
+
+def _write(target: Path, model: Any, data: Unlabelled, info: Mapping[str, Any]) -> Pretrained:
     with new_folder(target) as folder:
         save_weights(model.cpu(), folder, "fp32")
         write_json(folder / "files.json", {"files": data.files, "refused": data.refused})
         digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         write_json(folder / INFO, {"format": FORMAT, **info, "files": digests})
-    found = load_pretrained(target)
-    say(f"saved {found.path}, digest {found.digest[:16]}")
-    if not options.get("checkpoints"):
-        shutil.rmtree(work)
-    return {**found.info, "digest": found.digest, "path": str(found.path)}
+    return load_pretrained(target)
 
 
 def _told(chosen: PretrainOptions) -> dict[str, Any]:

@@ -5,12 +5,14 @@ that need no learning.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from finetune.masked import Mean, Objective
@@ -20,7 +22,7 @@ from finetune.task import Prepared, Task
 from finetune.trainer import TrainingError
 from finetune.training_options import TrainingOptions
 from finetune.unlabelled import Stream, Unlabelled
-from finetune.watch import Watch, copy_state
+from finetune.watch import Watch, copy_state, is_whole
 
 HELD = 1024  #: Held-out records that are judged at most.
 SAMPLE = 2048  #: Training records whose mean is the answer of who looks at no object.
@@ -102,18 +104,45 @@ class MaskingCollator:
         return {name: to_tensor(np.asarray(batch[name])) for name in self.names if name in batch}
 
 
+def last_state(folder: Path) -> Path | None:
+    """The last state that is whole; later ones, which were broken off while they were written, are removed.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the states.
+
+    Returns
+    -------
+    Path or None
+        None where there is none.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
+        if is_whole(path):
+            return path
+        shutil.rmtree(path)
+    return None
+
+
 class _Callback(TrainerCallback):
     """Ties ``Watch``, the stream's start and the collator's count to the loop."""
 
     def __init__(self, trainer: MaskedTrainer) -> None:
         self.trainer = trainer
+        self.state = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         batches = state.global_step * args.gradient_accumulation_steps
         self.trainer.collator.count = batches
         self.trainer.train_dataset.start = batches * args.per_device_train_batch_size
         if state.global_step:
-            self.trainer.watch.restore(Path(args.output_dir) / f"checkpoint-{state.global_step}", args.device)
+            self.state = str(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            self.trainer.watch.restore(Path(self.state), args.device)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.state:  # the trainer does it too, but then draws a number to begin the stream
+            self.trainer._load_rng_state(self.state)
+            self.state = ""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.watch.update(self.trainer.model, state.global_step)
@@ -164,6 +193,7 @@ class MaskedTrainer(Trainer):
         self._sum, self._seen, self._judged = 0.0, 0, -1
         given = arguments(options, options.seed, folder, judged=True)
         given.ignore_data_skip = True  # the stream begins where it has to
+        given.save_total_limit = 2  # the last one may have been broken off while it was written
         super().__init__(
             model=model,
             args=given,
@@ -183,8 +213,11 @@ class MaskedTrainer(Trainer):
         list of dict
             The history.
         """
-        if self.options.steps:
-            self.train(resume_from_checkpoint=self.options.resume or None)
+        last = last_state(Path(str(self.args.output_dir))) if self.options.resume else None
+        if last is not None and self._finished(last):
+            self.watch.restore(last, self.args.device)
+        elif self.options.steps:
+            self.train(resume_from_checkpoint=None if last is None else str(last))
             if self._judged != self.state.global_step:
                 self.evaluate()
         best = self.watch.best or self.watch.mean
@@ -192,6 +225,22 @@ class MaskedTrainer(Trainer):
             self.model.load_state_dict(best)
         self.model.eval()
         return self.watch.history
+
+    def _finished(self, folder: Path) -> bool:
+        """Tell whether a training was over, and only its model was not written yet."""
+        watch = Watch.start(self.options.ema)
+        watch.restore(folder, self.args.device)
+        over = watch.history[-1]["step"] >= self.options.steps if watch.history else False
+        return over or bool(self.options.patience and watch.waited >= self.options.patience)
+
+    def _save_checkpoint(self, *args: Any, **keywords: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **keywords)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch tells of a full disk as a RuntimeError
+            raise TrainingError(
+                f"the state at step {self.state.global_step} cannot be written to {self.args.output_dir}: {error}; "
+                "what was saved before is intact, and --resume goes on from there"
+            ) from error
 
     def compute_loss(  # numpydoc ignore=PR01
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

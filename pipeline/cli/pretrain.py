@@ -30,10 +30,13 @@ def pretrain(options: Namespace) -> int:
         from finetune.pretrain import run_pretrain
         from finetune.trainer import TrainingError
 
+        files = inputs(options)
+        if not files:
+            raise ValueError(f"no file to read in {' '.join(options.input)}")
         command = f"nightcat {shlex.join(sys.argv[1:])}"
         try:
             return run_pretrain(
-                options.modality, inputs(options), options.output, options=pretrain_options(options),
+                options.modality, files, options.output, options=pretrain_options(options),
                 command=command, say=say(options),
             )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
