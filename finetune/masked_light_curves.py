@@ -106,8 +106,8 @@ class MaskedLightCurves(VisitLayers, PreTrainedModel):
         """
         nothing = torch.zeros_like(seen)
         kept = (valid > 0) & ~hidden
-        shown = (magnitude, log_error, seen)
-        visits = self.tokens(*(x.masked_fill(hidden[..., None], 0) for x in shown), time, phase)
+        shown = [x.masked_fill(hidden[..., None], 0) for x in (magnitude, log_error, seen)]
+        visits = self.tokens(shown[0], shown[1], shown[2], time, phase)
         visible, mask, _ = compact(visits, kept)
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
         encoded = self.encoder(torch.cat([self.first.expand(len(visits), 1, -1), visible], 1), mask)

@@ -180,6 +180,7 @@ class MaskedTrainer(Trainer):
 
     model: Any
     train_dataset: Any
+    objective: Objective
 
     def __init__(
         self, task: Task, objective: Objective, model: Any, data: Unlabelled, options: TrainingOptions, share: float,
