@@ -2,7 +2,8 @@
 
 Pixels are the asinh display values of ``stamps.views``, on one scale for all stamps; they are not normalised patch by
 patch, or empty sky would count as much as a galaxy: a patch without data does not count at all, and one that holds
-noise alone counts little.
+noise alone counts little. The decoder starts at zero and corrects what the visible neighbours of a patch say: a network
+that had to learn the brightness of each place first stayed at a constant for as long as it was watched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from finetune.backbones import dihedral
@@ -37,6 +39,11 @@ class MaskedStamps(ViTMAEForPreTraining):
 
     main_input_name = "pixels"
 
+    def __init__(self, config: ViTMAEConfig) -> None:
+        super().__init__(config)
+        nn.init.zeros_(self.decoder.decoder_pred.weight)
+        nn.init.zeros_(self.decoder.decoder_pred.bias)
+
     def forward(self, pixels: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """Say what was hidden.
 
@@ -54,8 +61,9 @@ class MaskedStamps(ViTMAEForPreTraining):
         """
         scaled = (pixels.float() - SKY_LEVEL) / SCALE
         seen = self.vit(scaled, noise=noise)
-        prediction = self.decoder(seen.last_hidden_state, seen.ids_restore).logits
         target = self.patchify(scaled)
+        correction = self.decoder(seen.last_hidden_state, seen.ids_restore).logits
+        prediction = neighbours(target, seen.mask == 0) + correction
         weight = (patch_weights(target) * seen.mask)[..., None].expand_as(target)
         loss = masked_loss(prediction, target, weight > 0, weight)
         return {"loss": loss, "prediction": prediction, "target": target, "weight": weight}
@@ -79,6 +87,32 @@ def patch_weights(target: torch.Tensor) -> torch.Tensor:
     variance = target.var(-1)
     quiet = torch.nanquantile(variance.masked_fill(~there, torch.nan), 0.25, dim=1, keepdim=True).nan_to_num()
     return variance / (variance + quiet + 1e-6) * there
+
+
+def neighbours(target: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """The mean of the visible patches about each place.
+
+    Parameters
+    ----------
+    target : Tensor, shape (batch, patches, pixels of a patch)
+        From ``patchify``, colours last.
+    visible : Tensor of bool, shape (batch, patches)
+        Patches that may be looked at.
+
+    Returns
+    -------
+    Tensor, shape (batch, patches, pixels of a patch)
+        One colour a patch, weighted by a Gaussian of one patch.
+    """
+    n, patches, pixels = target.shape
+    across = round(patches**0.5)
+    place = torch.arange(patches, device=target.device)
+    y, x = place // across, place % across
+    near = torch.exp(-0.5 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2)) + 1e-9
+    share = near * visible[:, None]
+    colour = target.masked_fill(~visible[..., None], 0).view(n, patches, -1, 3).mean(2)
+    mean = (share / share.sum(-1, keepdim=True)) @ colour
+    return mean[:, :, None].expand(-1, -1, pixels // 3, -1).flatten(2)
 
 
 def hide(batch: dict[str, np.ndarray], rng: np.random.Generator, share: float) -> dict[str, np.ndarray]:
@@ -135,19 +169,13 @@ def trivial(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        ``neighbours``, shape (batch, patches, pixels of a patch): one colour a patch, weighted by a Gaussian of one
-        patch.
+        ``neighbours``, shape (batch, patches, pixels of a patch), from the function of that name.
     """
-    pixels, visible = batch["pixels"], ~batch["hidden"]
-    n, channels, side, _ = pixels.shape
-    across = side // PATCH
-    scaled = (pixels.astype(np.float32) - SKY_LEVEL) / SCALE
-    means = scaled.reshape(n, channels, across, PATCH, across, PATCH).mean((3, 5)).reshape(n, channels, -1)
-    y, x = np.divmod(np.arange(across**2), across)
-    near = np.exp(-0.5 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2)) + 1e-9
-    share = near[None] * visible[:, None]
-    answer = np.einsum("npq,ncq->npc", share / share.sum(-1, keepdims=True), means)
-    return {"neighbours": np.tile(answer, (1, 1, PATCH**2)).astype(np.float32)}
+    scaled = (torch.as_tensor(batch["pixels"]).float() - SKY_LEVEL) / SCALE
+    n, channels, side, _ = scaled.shape
+    cut = scaled.view(n, channels, side // PATCH, PATCH, side // PATCH, PATCH).permute(0, 2, 4, 3, 5, 1)
+    target = cut.reshape(n, (side // PATCH) ** 2, -1)
+    return {"neighbours": neighbours(target, ~torch.as_tensor(batch["hidden"])).numpy()}
 
 
 def build(mask: float, **options: Any) -> MaskedStamps:
