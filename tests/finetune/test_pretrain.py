@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +255,32 @@ def test_the_command(survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "refused broken.fits" in printed.err
     assert list(board.rglob("events.out.tfevents*"))
     assert np.isfinite(load_pretrained(tmp_path / "b").info["masked_error"]["model"])
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_is_gone_on_with(survey: Path, tmp_path: Path) -> None:
+    sizes = [f"--set={k}={v}" for k, v in {**SIZES, "batch_size": 8, "evaluations": 3, "held_out": 0.25}.items()]
+    program = "import sys; from pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    def start(name: str, *more: str) -> subprocess.Popen[str]:
+        arguments = ["pretrain", "spectra", "--input", str(survey), "--output", str(tmp_path / name), "--steps", "9"]
+        command = [sys.executable, "-c", program, *arguments, *sizes, *more]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+    undisturbed = start("a")
+    assert undisturbed.communicate()[1].count("step ") == 3
+    assert undisturbed.returncode == 0
+    killed = start("b")
+    assert killed.stderr is not None
+    for line in killed.stderr:
+        if line.startswith("step 6"):
+            killed.kill()
+            break
+    killed.communicate()
+    assert killed.returncode == -9
+    assert not (tmp_path / "b").exists()
+    resumed = start("b", "--resume")
+    resumed.communicate()
+    assert resumed.returncode == 0
+    one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], two[name]) for name in one)
