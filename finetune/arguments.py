@@ -148,6 +148,62 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_report(command)
 
 
+def add_pretrain(command: argparse.ArgumentParser) -> None:
+    """Add all that a pretraining takes.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    command.add_argument(
+        "modality",
+        metavar="MODALITY",
+        choices=("spectra", "light_curves", "stamps"),
+        help="spectra, light_curves or stamps",
+    )
+    add_files(command, "files of the survey, without labels; other kinds among them are left aside")
+    command.add_argument("--output", required=True, metavar="BACKBONE", help="folder of the backbone")
+    command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the modality's own")
+    command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
+    command.add_argument(
+        "--checkpoints",
+        metavar="DIR",
+        help="working folder for prepared inputs and states, kept; default: one beside the output, removed in the end",
+    )
+    command.add_argument("--resume", action="store_true", help="go on with what was broken off")
+    command.add_argument("--tensorboard", metavar="DIR", help="folder of TensorBoard's files")
+    command.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or mps; default cpu")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="OPTION=VALUE",
+        help="any training option, a size of the model (hidden_size, num_hidden_layers ...), mask or held_out",
+    )
+
+
+def pretrain_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Options of ``run_pretrain`` that the arguments say.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``add_pretrain``.
+
+    Returns
+    -------
+    dict
+        What was given.
+    """
+    from finetune.training_options import read_settings
+
+    named = {name: getattr(options, name) for name in ("steps", "seed", "checkpoints", "tensorboard", "device")}
+    given = {name: value for name, value in named.items() if value is not None}
+    return read_settings(options.set) | given | ({"resume": True} if options.resume else {})
+
+
 def _add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--report", default="", metavar="DIR", help="folder for a page with plots, and the figures as JSON"

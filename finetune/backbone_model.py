@@ -152,12 +152,12 @@ def _quietly() -> Iterator[None]:
     """No bar, and no report on weights that are not used: what is missing is an error of ours."""
     from transformers.utils import logging
 
-    from finetune.weights import no_bar
+    from finetune.weights import hushed
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with no_bar():
+        with hushed():
             yield
     finally:
         logging.set_verbosity(before)

@@ -161,10 +161,10 @@ def _in_package(name: str) -> Path | None:
 def _on_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    from finetune.weights import no_bar
+    from finetune.weights import hushed
 
     try:
-        with no_bar():
+        with hushed():
             return Path(snapshot_download(name, allow_patterns=["config.json", PROCESSOR, "model*.safetensors*"]))
     except Exception as error:  # the network has many ways to fail
         reason = " ".join(str(error).split())[:200]

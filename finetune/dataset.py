@@ -72,18 +72,41 @@ def read_records(
     (FileRef, list of Identity or Reject)
         For each file its measured records, and a reject for each part that was refused.
     """
-    tallies = Tallies()
     for file in files:
-        found: list[Identity | Reject] = []
-        with Source(file, reader_options) as source:
-            for items in attempt("ingest", _items, tallies, source, record, where=describe(file)):
-                if isinstance(items, Reject):
-                    found.append(items)
-                    continue
-                for item in items:
-                    entries = partial(formats()[item.format].entries, source, item)
-                    found += measured_records(entries, item, tallies, measure_options)
-        yield file, found
+        yield file, list(stream_records(file, record, reader_options, measure_options))
+
+
+def stream_records(
+    file: FileRef,
+    record: type,
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Identity | Reject]:
+    """Read and measure one file as the survey does, a record at a time.
+
+    Parameters
+    ----------
+    file : FileRef
+        What to read.
+    record : type
+        Record class that is wanted; a file of another kind gives nothing.
+    reader_options, measure_options : mapping
+        Options of the readers and of the classical steps.
+
+    Yields
+    ------
+    Identity or Reject
+        Measured records, and a reject for each part that was refused.
+    """
+    tallies = Tallies()
+    with Source(file, reader_options) as source:
+        for items in attempt("ingest", _items, tallies, source, record, where=describe(file)):
+            if isinstance(items, Reject):
+                yield items
+                continue
+            for item in items:
+                entries = partial(formats()[item.format].entries, source, item)
+                yield from measured_records(entries, item, tallies, measure_options)
 
 
 def _items(source: Source, record: type) -> list[Item]:

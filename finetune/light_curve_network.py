@@ -74,43 +74,27 @@ class QuantileScale(nn.Module):
         return (3.4 * rank.T - 1.7) * known, outside
 
 
-class LightCurveLayers(nn.Module):
-    """Visits and measured numbers to class scores: what the trained model and its quick twin share."""
+class VisitLayers(nn.Module):
+    """The embedding of visits: what the model of a task and a masked pretraining share, beside the encoder."""
 
     config: Any
+    embed: nn.Module
 
-    def add_layers(self, config: Any, encoder: Callable[..., nn.Module]) -> None:
-        """Make the layers.
+    def add_visits(self, config: Any) -> None:
+        """Make the embedding.
 
         Parameters
         ----------
         config : LightCurveConfig
             Sizes, or anything with its fields.
-        encoder : callable
-            ``bert_encoder`` or ``Encoder``.
         """
         width = config.hidden_size
         n_phase = 2 * sum(map(len, _HARMONICS))
-        self.scale = QuantileScale(config.n_number)
         self.embed = nn.Sequential(
             nn.Linear(3 * config.n_slot + n_phase + 2 * config.n_wave, 2 * width),
             nn.GELU(),
             nn.Linear(2 * width, width),
         )
-        self.number = nn.Sequential(
-            nn.Linear(2 * config.n_number, 4 * width),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(4 * width, width),
-        )
-        self.encoder = encoder(
-            width, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size,
-            dropout=config.dropout,
-        )  # fmt: skip
-        self.neck = nn.Sequential(
-            nn.LayerNorm(3 * width), nn.Dropout(config.dropout), nn.Linear(3 * width, 2 * width), nn.GELU()
-        )
-        self.head = nn.Linear(2 * width, config.n_class)
 
     def tokens(
         self, magnitude: torch.Tensor, log_error: torch.Tensor, seen: torch.Tensor, time: torch.Tensor,
@@ -139,7 +123,40 @@ class LightCurveLayers(nn.Module):
             angles.append(2 * np.pi * phase[..., index, None] * multiples)
         angle = torch.cat(angles, -1)
         observed = torch.cat([magnitude * seen, (log_error + 1) * seen, seen], -1)
-        return self.embed(torch.cat([observed, angle.sin(), angle.cos()], -1))
+        embedded: torch.Tensor = self.embed(torch.cat([observed, angle.sin(), angle.cos()], -1))
+        return embedded
+
+
+class LightCurveLayers(VisitLayers):
+    """Visits and measured numbers to class scores: what the trained model and its quick twin share."""
+
+    def add_layers(self, config: Any, encoder: Callable[..., nn.Module]) -> None:
+        """Make the layers.
+
+        Parameters
+        ----------
+        config : LightCurveConfig
+            Sizes, or anything with its fields.
+        encoder : callable
+            ``bert_encoder`` or ``Encoder``.
+        """
+        width = config.hidden_size
+        self.scale = QuantileScale(config.n_number)
+        self.add_visits(config)
+        self.number = nn.Sequential(
+            nn.Linear(2 * config.n_number, 4 * width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(4 * width, width),
+        )
+        self.encoder = encoder(
+            width, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size,
+            dropout=config.dropout,
+        )  # fmt: skip
+        self.neck = nn.Sequential(
+            nn.LayerNorm(3 * width), nn.Dropout(config.dropout), nn.Linear(3 * width, 2 * width), nn.GELU()
+        )
+        self.head = nn.Linear(2 * width, config.n_class)
 
     def forward(
         self, magnitude: torch.Tensor, log_error: torch.Tensor, seen: torch.Tensor, time: torch.Tensor,

@@ -44,7 +44,73 @@ class RowLinear(nn.Linear):
         return (input[:, None, :] * self.weight).sum(-1) + self.bias
 
 
-class SpectralMember(nn.Module):
+class SpectralTrunk(nn.Module):
+    """What a member and a masked pretraining share: patches behind their wavelength, and the encoder."""
+
+    code: torch.Tensor
+
+    def add_trunk(self, config: Any, encoder: Callable[..., nn.Module]) -> None:
+        """Make the layers.
+
+        Parameters
+        ----------
+        config : SpectralConfig
+            Sizes, or anything with its fields.
+        encoder : callable
+            ``bert_encoder`` or ``Encoder``.
+        """
+        width = config.hidden_size
+        self.drop_continuum, self.use_continuum = config.drop_continuum, config.use_continuum
+        self.embed = nn.Sequential(nn.Linear(CHANNELS * PATCH, 256), nn.GELU(), nn.Linear(256, width))
+        self.place = nn.Linear(32, width)
+        self.cls = nn.Parameter(torch.zeros(1, 1, width))
+        self.blind = nn.Parameter(torch.zeros(1, 1, width))
+        self.encoder = encoder(
+            width, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size,
+            dropout=config.dropout,
+        )  # fmt: skip
+        self.register_buffer("code", wavelength_code(), persistent=False)
+
+    def show(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Whose continuum is shown.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (batch, ...)
+            Of a batch.
+
+        Returns
+        -------
+        Tensor, shape (batch, 1, 1)
+            1 or 0; drawn while training.
+        """
+        n = len(tokens)
+        if self.training:
+            return (torch.rand(n, 1, 1, device=tokens.device) > self.drop_continuum).to(tokens.dtype)
+        return torch.full((n, 1, 1), float(self.use_continuum), dtype=tokens.dtype, device=tokens.device)
+
+    def patches(self, tokens: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+        """Embed the patches.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (batch, N_PATCH, CHANNELS, PATCH)
+            From ``features``.
+        shown : Tensor, shape (batch, 1, 1)
+            From ``show``.
+
+        Returns
+        -------
+        Tensor, shape (batch, N_PATCH, hidden_size)
+            Embeddings.
+        """
+        visible = torch.ones(len(tokens), 1, CHANNELS, 1, dtype=tokens.dtype, device=tokens.device)
+        visible[:, :, 1] = shown
+        embedded: torch.Tensor = self.embed((tokens * visible).flatten(2))
+        return embedded + self.place(self.code) + (1 - shown) * self.blind
+
+
+class SpectralMember(SpectralTrunk):
     """One transformer: patches to labels and their errors.
 
     Parameters
@@ -57,26 +123,15 @@ class SpectralMember(nn.Module):
         ``bert_encoder`` or ``Encoder``.
     """
 
-    code: torch.Tensor
-
     def __init__(self, config: Any, residual: bool, encoder: Callable[..., nn.Module]) -> None:
         super().__init__()
+        self.add_trunk(config, encoder)
         width = config.hidden_size
         self.residual = residual
-        self.drop_continuum, self.use_continuum = config.drop_continuum, config.use_continuum
-        self.embed = nn.Sequential(nn.Linear(CHANNELS * PATCH, 256), nn.GELU(), nn.Linear(256, width))
-        self.place = nn.Linear(32, width)
-        self.cls = nn.Parameter(torch.zeros(1, 1, width))
-        self.blind = nn.Parameter(torch.zeros(1, 1, width))
         self.base_token = nn.Linear(N_LABEL + 2, width) if residual else None
-        self.encoder = encoder(
-            width, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size,
-            dropout=config.dropout,
-        )  # fmt: skip
         self.neck = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU())
         self.head = RowLinear(width, N_LABEL)
         self.error = nn.Sequential(nn.Linear(width, 64), nn.GELU(), RowLinear(64, N_LABEL))
-        self.register_buffer("code", wavelength_code(), persistent=False)
 
     def forward(
         self, tokens: torch.Tensor, valid: torch.Tensor, context: torch.Tensor | None
@@ -97,14 +152,8 @@ class SpectralMember(nn.Module):
         pooled : Tensor, shape (batch, hidden_size)
             What both are read from.
         """
-        n = len(tokens)
-        shown = torch.full((n, 1, 1), float(self.use_continuum), dtype=tokens.dtype, device=tokens.device)
-        if self.training:
-            shown = (torch.rand(n, 1, 1, device=tokens.device) > self.drop_continuum).to(tokens.dtype)
-        visible = torch.ones(n, 1, CHANNELS, 1, dtype=tokens.dtype, device=tokens.device)
-        visible[:, :, 1] = shown
-        x = self.embed((tokens * visible).flatten(2)) + self.place(self.code) + (1 - shown) * self.blind
-        first = self.cls.expand(n, 1, -1)
+        x = self.patches(tokens, self.show(tokens))
+        first = self.cls.expand(len(tokens), 1, -1)
         if self.base_token is not None and context is not None:
             first = first + self.base_token(context)[:, None]
         attention = torch.cat([torch.ones_like(valid[:, :1]), valid], 1)

@@ -214,7 +214,7 @@ def make_options(task: Task, given: Mapping[str, Any] | None = None) -> Training
         if name in values:
             values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
     options = TrainingOptions(**values)
-    faults += _check(options) + _check_loss(options, task)
+    faults += check_options(options) + _check_loss(options, task)
     if faults:
         raise OptionsError(faults)
     return options
@@ -236,7 +236,19 @@ def _check_loss(options: TrainingOptions, task: Task) -> list[str]:
     return faults
 
 
-def _check(options: TrainingOptions) -> list[str]:
+def check_options(options: TrainingOptions) -> list[str]:
+    """What is wrong with the values.
+
+    Parameters
+    ----------
+    options : TrainingOptions
+        Any.
+
+    Returns
+    -------
+    list of str
+        Sentences; none where all is well.
+    """
     faults: list[str] = []
 
     def number(name: str, low: float, high: float, kind: type | tuple[type, ...] = (int, float)) -> None:

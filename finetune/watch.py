@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -110,6 +110,26 @@ class Watch:
             notes = stream.metadata()
         self.loss, self.waited = float(notes["loss"]), int(notes["waited"])
         self.history = json.loads(notes["history"])
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether a checkpoint was written to its end; what ``Watch`` remembers is written last.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoint.
+
+    Returns
+    -------
+    bool
+        False for one that was broken off.
+    """
+    try:
+        with safe_open(folder / _STATE, "pt") as stream:
+            return "history" in (stream.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def copy_state(model: nn.Module) -> State:

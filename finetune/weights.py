@@ -77,7 +77,7 @@ def save_weights(model: Any, folder: Path, storage: str) -> None:
     if storage not in ("fp16", "fp32"):
         raise BundleError(f"storage {storage!r} is not one of fp16, fp32")
     state = {name: stored(tensor, storage).cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with no_bar():
+    with hushed():
         model.save_pretrained(folder, state_dict=dict(state), save_original_format=False)  # names as the code has them
     written = _read(folder)
     for name, tensor in written.items():
@@ -153,21 +153,23 @@ def _filled(make: Callable[[], Any], folder: Path) -> Any:
 
 
 @contextlib.contextmanager
-def no_bar() -> Iterator[None]:
-    """No progress bar of transformers for a file of a few megabytes.
+def hushed() -> Iterator[None]:
+    """No progress bar and no notice of transformers for files of a few megabytes.
 
     Yields
     ------
     None
-        While it is off.
+        While it lasts.
     """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

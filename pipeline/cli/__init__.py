@@ -11,7 +11,7 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 
-from finetune.arguments import add_evaluate, add_files, add_matching, add_search, add_train, pair
+from finetune.arguments import add_evaluate, add_files, add_matching, add_pretrain, add_search, add_train, pair
 
 _Add = Callable[[str, str, str], argparse.ArgumentParser]
 #: Imports make a million objects that live on; with Python's own threshold the collector looks through them again and
@@ -179,6 +179,13 @@ def _add_catalog_commands(add: _Add) -> None:
 
 
 def _add_model_commands(add: _Add) -> None:
+    command = add(
+        "pretrain",
+        "pipeline.cli.pretrain:pretrain",
+        "Pretrain a backbone on unlabelled files, by hiding parts of them.",
+    )
+    add_pretrain(command)
+    _add_display(command)
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     add_train(command)
     _add_display(command)
