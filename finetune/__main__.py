@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.arguments import add_evaluate, add_search, add_train, evaluate_keywords, train_keywords
+from finetune.arguments import add_evaluate, add_search, add_train, evaluate_keywords, search_keywords, train_keywords
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from finetune.search import run_search
 
             report = run_search(
-                options.task, options.labels, options.input, options.output, trials=options.trials,
-                space=dict(options.space), **train_keywords(options),
+                options.task, options.labels, options.input, options.output, **search_keywords(options),
                 command=f"python -m finetune {shlex.join(arguments)}", say=_say,
             )  # fmt: skip
         elif options.command == "evaluate":

@@ -242,6 +242,27 @@ def train_keywords(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def search_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of ``run_search`` that the arguments say.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``add_search``.
+
+    Returns
+    -------
+    dict
+        All but inputs, command and ``say``.
+
+    Raises
+    ------
+    OSError, ValueError
+        Where the notes cannot be read.
+    """
+    return {**train_keywords(options), "trials": options.trials, "space": dict(options.space)}
+
+
 def evaluate_keywords(options: argparse.Namespace) -> dict[str, Any]:
     """Keywords of ``run_evaluate`` that the arguments say.
 

@@ -6,7 +6,8 @@ with what lies outside of the axes as one more coordinate, in units of what 99 p
 below. On three surveys and on garbage it told strangers from known objects better than the Mahalanobis distance and
 than distances in the raw or normalised embedding; ``docs/novelty.md`` has the figures.
 
-A taught class is the mean of its examples and a radius around it.
+A taught class is the mean of its examples and a radius around it, where each axis counts by the square root of its
+scale: halfway between the raw embedding, in which few axes decide, and the whitened one, in which noise does.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Taught:
     ----------
     name : str
         Of the class.
-    centre : ndarray, shape (axes + 1,)
-        Mean of the examples, whitened.
+    centre : ndarray, shape (axes,)
+        Mean of the examples, where ``EmbeddingSpace.soften`` puts them.
     radius : float
         Largest distance of an object of the class.
     examples : tuple of str
@@ -129,6 +130,39 @@ class EmbeddingSpace:
         """
         return _nearest(self.whiten(vectors), self.references, NEIGHBOUR) / self.unit
 
+    def soften(self, points: np.ndarray) -> np.ndarray:
+        """Coordinates in which classes are taught.
+
+        Parameters
+        ----------
+        points : ndarray, shape (n, k + 1)
+            Whitened.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+            Each axis by the square root of its scale.
+        """
+        return points[:, :-1] * np.sqrt(self.scale / self.scale[0])
+
+    def distances(self, taught: Taught, points: np.ndarray) -> np.ndarray:
+        """How far objects are from a taught class.
+
+        Parameters
+        ----------
+        taught : Taught
+            The class.
+        points : ndarray, shape (n, k + 1)
+            Whitened.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In units of its radius: below 1 an object lies in it.
+        """
+        found: np.ndarray = np.sqrt(((self.soften(points) - taught.centre) ** 2).sum(1)) / taught.radius
+        return found
+
     def teach(self, name: str, vectors: np.ndarray, examples: Sequence[str]) -> EmbeddingSpace:
         """Add a class from a handful of examples; one of the same name is replaced.
 
@@ -153,12 +187,13 @@ class EmbeddingSpace:
         """
         if len(vectors) < EXAMPLES:
             raise ValueError(f"class {name!r}: {len(vectors)} examples are too few; {EXAMPLES} are needed")
-        points = self.whiten(vectors)
+        points = self.soften(self.whiten(vectors))
         centre = points.mean(0)
         # each example is judged by the mean of the others, as the objects to come will be
         n = len(points)
         own = np.sqrt((((points - centre) * (n / (n - 1))) ** 2).sum(1))
-        limit = float(np.quantile(np.sqrt(((self.references - centre) ** 2).sum(1)), INSIDE))
+        known = self.soften(self.references)
+        limit = float(np.quantile(np.sqrt(((known - centre) ** 2).sum(1)), INSIDE))
         if limit <= float(np.median(own)):
             raise ValueError(
                 f"class {name!r}: half of its {n} examples are farther from their mean ({np.median(own):.3g}) than "
@@ -184,7 +219,7 @@ class EmbeddingSpace:
             Over the radius of that class.
         """
         points = self.whiten(vectors)
-        far = np.stack([np.sqrt(((points - t.centre) ** 2).sum(1)) / t.radius for t in self.taught])
+        far = np.stack([self.distances(one, points) for one in self.taught])
         return far.argmin(0), far.min(0)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -46,6 +46,7 @@ def evaluate(
     """
     labels = [example.labels for example in examples]
     groups = [example.group for example in examples]
+    answers = (*task.best_columns, *task.columns, *task.baseline_columns)
     figures, differences = bootstrap(task, rows, labels, groups, seed=seed, draws=draws)
     report: dict[str, Any] = {
         "n": len(rows),
@@ -56,7 +57,7 @@ def evaluate(
         "errors": {name: error_report(task, rows, labels, prefix) for name, prefix in ANSWERS.items()},
         "origins": by_origin(task, rows, examples),
         "flags": dict(sorted(Counter(n for row in rows for n in flag_names(int(row["flags"]))).items())),
-        "unanswered": {c.name: n for c in task.all_columns() if (n := sum(row[c.name] is None for row in rows))},
+        "unanswered": {c.name: n for c in answers if (n := sum(row[c.name] is None for row in rows))},
     }
     if task.classes:
         reports = {name: class_report(task, rows, labels, prefix) for name, prefix in ANSWERS.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -256,12 +256,17 @@ def _text(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items())
 
 
+def _rank(trial: Mapping[str, Any]) -> tuple[bool, float]:
+    """The smallest loss first; trials that did not end last."""
+    loss = trial["validation_loss"]
+    return loss is None, loss or 0.0
+
+
 def _page(task: Task, found: Mapping[str, Any]) -> str:
     names = found["space"]
-    ended: Callable[[Mapping[str, Any]], Any] = lambda t: (t["validation_loss"] is None, t["validation_loss"] or 0)  # noqa: E731
     rows = [
         (t["number"], t["state"], t["validation_loss"], *(t["options"].get(name) for name in names))
-        for t in sorted(found["trials"], key=ended)
+        for t in sorted(found["trials"], key=_rank)
     ]
     first, best = found["first"], found["best"]
     own = f"; without a search it is {first['validation_loss']:.5g}" if first else ""

@@ -72,7 +72,7 @@ def run_teach(
         raise OptionsError([str(error)]) from error
     new = derive_bundle(bundle, output, space=taught, created_by=f"{bundle.info.created_by}; {command}")
     lesson = taught.taught[-1]
-    inside = float((np.sqrt(((taught.references - lesson.centre) ** 2).sum(1)) < lesson.radius).mean())
+    inside = float((taught.distances(lesson, taught.references) < 1).mean())
     say(f"saved {new.path}, digest {new.digest[:16]}")
     return {
         "model": {"task": task.name, "path": str(new.path), "digest": new.digest[:16]},

@@ -5,6 +5,7 @@ All have ``columns`` and ``predict(batch, size) -> list of Row``; a row carries 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -251,7 +252,7 @@ class Finite:
         for name, value in row.items():
             if isinstance(value, str | bool) or value is None or name == "flags":
                 continue
-            if not np.isfinite(value).all():
+            if not (np.isfinite(value).all() if isinstance(value, np.ndarray) else math.isfinite(value)):
                 clean[name], flags = None, flags | bits(self.flag)
         return {**clean, "flags": flags}
 

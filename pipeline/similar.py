@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from transforms.flags import bits
 
 if TYPE_CHECKING:
     from finetune.bundle import Bundle
+    from finetune.embedding_space import EmbeddingSpace
 
 PLACE = ("novelty", "taught_class", "flags")
 
@@ -151,9 +151,7 @@ def _place(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["source"], row["hdu"], row["row"]
 
 
-def embed_files(
-    bundle: Bundle, inputs: Sequence[Any], reader_options: Mapping[str, Any] = MappingProxyType({})
-) -> tuple[np.ndarray, list[str]]:
+def embed_files(bundle: Bundle, inputs: Sequence[Any]) -> tuple[np.ndarray, list[str]]:
     """Embeddings of the objects in some files.
 
     Parameters
@@ -162,8 +160,6 @@ def embed_files(
         The model.
     inputs : sequence of str or FileRef
         Files.
-    reader_options : mapping
-        Options of the readers.
 
     Returns
     -------
@@ -178,26 +174,22 @@ def embed_files(
     from finetune.dataset import read_records
     from finetune.inputs import list_files
     from finetune.predict import load_predictor
+    from finetune.task import Example
+    from finetune.train import predict_rows, prepare_all
     from transforms.records import Reject
 
     predictor = load_predictor(bundle.path, embeddings=True)
-    refused: list[str] = []
-    names: list[str] = []
-    found = []
-    for _, records in read_records(list_files(inputs), predictor.record, reader_options, {}):
-        for record in records:
-            if isinstance(record, Reject):
-                refused.append(f"{record.source}: {record.reason}")
-                continue
-            (row,) = predictor.predict([predictor.prepare(record)])
-            if row[EMBEDDING] is None:
-                refused.append(f"{record.source}: the model says nothing about {record.object_id!r}")
-                continue
-            names.append(f"{record.source} {record.object_id}")
-            found.append(row[EMBEDDING])
-    if not found:
-        raise CatalogError([f"no object for {predictor.task} in {len(inputs)} files", *refused[:3]])
-    return np.stack(found), names
+    read = [one for _, found in read_records(list_files(inputs), predictor.record, {}, {}) for one in found]
+    objects = [Example(record=one, labels={}, group="") for one in read if not isinstance(one, Reject)]
+    kept, prepared, unusable = prepare_all(predictor.definition, objects)
+    rows = predict_rows(predictor, prepared, predictor.batch_size)
+    pairs = [(one.record, row[EMBEDDING]) for one, row in zip(kept, rows, strict=True)]
+    known = [(record, vector) for record, vector in pairs if vector is not None]
+    if not known:
+        refused = [f"{one.source}: {one.reason}" for one in (*read, *unusable) if isinstance(one, Reject)]
+        mute = [f"{r.source}: the model says nothing about {r.object_id!r}" for r, vector in pairs if vector is None]
+        raise CatalogError([f"no object for {predictor.task} in {len(inputs)} files", *[*refused, *mute][:3]])
+    return np.stack([vector for _, vector in known]), [f"{r.source} {r.object_id}" for r, _ in known]
 
 
 def named(catalog: str, table: str, ids: Sequence[str], digest: str = "") -> tuple[list[dict[str, Any]], str]:
@@ -237,6 +229,15 @@ def named(catalog: str, table: str, ids: Sequence[str], digest: str = "") -> tup
     return [found[one] for one in ids], made
 
 
+def _rows_and_space(
+    catalog: str, table: str, names: Sequence[str], night: str | None, bundle: str, registry: str
+) -> tuple[pa.Table, EmbeddingSpace | None]:
+    """All rows with an embedding by the model that made most of them, and its space where it is at hand."""
+    parts, digest = one_model(read_rows(catalog, table, (*names, EMBEDDING), night=night), table)
+    model = find_model(table, digest, bundle, registry)
+    return pa.concat_tables(parts), model.space() if model else None
+
+
 def unknown(
     catalog: str, table: str, smallest: int, *, night: str | None = None, bundle: str = "", registry: str = ""
 ) -> list[dict[str, Any]]:
@@ -266,15 +267,13 @@ def unknown(
     """
     from finetune.neighbours import coordinates, groups
 
-    names = (*IDENTITY, *columns_of_best(get_task(table)), *PLACE, EMBEDDING)
-    parts, digest = one_model(read_rows(catalog, table, names, night=night), table)
-    rows = pa.concat_tables(parts)
+    names = (*IDENTITY, *columns_of_best(get_task(table)), *PLACE)
+    rows, space = _rows_and_space(catalog, table, names, night, bundle, registry)
     novel = pc.bit_wise_and(rows["flags"], bits("NOVEL")).to_numpy() > 0
     rows = rows.filter(pa.array(novel & pc.is_null(rows["taught_class"]).to_numpy()))
     if not rows.num_rows:
         return []
-    model = find_model(table, digest, bundle, registry)
-    points = coordinates(vectors(rows), model.space() if model else None)
+    points = coordinates(vectors(rows), space)
     group = groups(points, smallest)
     middle = {g: np.median(points[group == g], axis=0) for g in np.unique(group)}
     off = np.array([np.sqrt(((p - middle[g]) ** 2).sum()) for p, g in zip(points, group, strict=True)])
@@ -318,10 +317,8 @@ def label_queue(
     names = (*IDENTITY, *best, *PLACE)
     points = None
     try:
-        parts, digest = one_model(read_rows(catalog, table, (*names, EMBEDDING), night=night), table)
-        rows = pa.concat_tables(parts)
-        model = find_model(table, digest, bundle, registry)
-        points = coordinates(vectors(rows), model.space() if model else None)
+        rows, space = _rows_and_space(catalog, table, names, night, bundle, registry)
+        points = coordinates(vectors(rows), space)
         plain = rows.drop_columns([EMBEDDING]).to_pylist()
     except NoEmbedding:
         plain = [r for part in read_rows(catalog, table, names, night=night, embedded=False) for r in part.to_pylist()]

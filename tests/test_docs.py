@@ -40,7 +40,7 @@ def test_commands_of_the_readme_exist() -> None:
 
     parser = build_parser()
     known = next(a.choices for a in parser._actions if getattr(a, "choices", None) and "run" in a.choices)
-    named = set(re.findall(r"^nightcat ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
+    named = set(re.findall(r"^nightcat ([a-z-]+)", (ROOT / "README.md").read_text(), re.M))
     assert named
     assert named <= set(known)
     for name in known:

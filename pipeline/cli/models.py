@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetune.arguments import evaluate_keywords, train_keywords
+from finetune.arguments import evaluate_keywords, search_keywords, train_keywords
 from pipeline.cli import EXIT_OK, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
 
@@ -65,8 +65,8 @@ def search(options: Namespace) -> int:
 
         try:
             return run_search(
-                options.task, options.labels, inputs(options), options.output, trials=options.trials,
-                space=dict(options.space), **train_keywords(options), command=called(), say=say(options),
+                options.task, options.labels, inputs(options), options.output, **search_keywords(options),
+                command=called(), say=say(options),
             )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
             raise ValueError(str(error)) from error

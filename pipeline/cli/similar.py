@@ -6,6 +6,8 @@ import csv
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +93,9 @@ def _unknown(options: Namespace) -> int:
     if options.json:
         _tell(options, title, rows, ("group", "distance"))
         return EXIT_OK
-    shown = [row for row in rows if _number_in_group(rows, row) < options.n]
+    shown = [row for _, mine in groupby(rows, key=itemgetter("group")) for row in islice(mine, options.n)]
     _tell(options, f"{title}; the {options.n} nearest to the middle of each", shown, ("group", "distance"))
     return EXIT_OK
-
-
-def _number_in_group(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> int:
-    return [one for one in rows if one["group"] == row["group"]].index(row)
 
 
 def label_queue(options: Namespace) -> int:
