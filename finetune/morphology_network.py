@@ -229,7 +229,7 @@ class MorphologyNetwork(MorphologyLayers):
         self.add_layers(config, Encoder)
 
 
-def lower_features(views: torch.Tensor, dihedrals: int) -> torch.Tensor:
+def lower_features(views: torch.Tensor, dihedrals: int, gradients: bool = False) -> torch.Tensor:
     """Activations of the frozen stages for turned copies of stamps.
 
     Parameters
@@ -238,6 +238,8 @@ def lower_features(views: torch.Tensor, dihedrals: int) -> torch.Tensor:
         Display values 0 to 255.
     dihedrals : int
         How many of ``backbones.dihedral``'s copies.
+    gradients : bool
+        Whether gradients go through to the pixels, which then may lie between whole numbers.
 
     Returns
     -------
@@ -245,5 +247,6 @@ def lower_features(views: torch.Tensor, dihedrals: int) -> torch.Tensor:
         Copies of one stamp lie together.
     """
     copies = torch.stack([dihedral(views, index) for index in range(dihedrals)], dim=1).flatten(0, 2)
-    lower: torch.Tensor = frozen(str(views.device)).lower(copies)
+    stages = frozen(str(views.device))
+    lower: torch.Tensor = stages.through(copies) if gradients else stages.lower(copies)
     return lower.unflatten(0, (-1, VIEWS))
