@@ -229,7 +229,7 @@ class Explainer:
             return {name: np.repeat(v[None], len(chosen), axis=0) for name, v in one.items()}, np.ones(len(chosen))
         steps = self.steps or how.steps
         if kind == "shuffled":  # its ranks need no such care
-            steps = -(-steps // 2)
+            steps = -(-steps // 4)
         found = integrated_gradients(
             function, inputs, neutral, chosen, steps=steps, chunk=how.chunk, bend=how.bend
         )  # fmt: skip
