@@ -122,7 +122,12 @@ def _decided(target: dict[str, Any]) -> str:
         for part in target["parts"][:_PARTS]
     ]
     unit = f", {target['unit']}" if target["unit"] else ", log-odds"
-    return table(["part", "objects", "share of the attributions", "share of the inputs", f"mean{unit}"], rows)
+    text = table(["part", "objects", "share of the attributions", "share of the inputs", f"mean{unit}"], rows)
+    kinds = [
+        [kind["kind"], kind["n"], ", ".join(f"{p['part']} {p['share']:.0%}" for p in kind["parts"])]
+        for kind in target["kinds"]
+    ]
+    return text + (table(["kind", "objects", "parts, with their shares"], kinds) if kinds else "")
 
 
 def _link(path: Path, text: str) -> str:

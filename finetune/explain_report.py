@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune.explanation_plots import shown_value
 from finetune.faithfulness import judge_curves, mean_interval
 from finetune.task import Task
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 ELSEWHERE = "elsewhere"
 SHUFFLED_LIMIT = 0.5  #: Rank correlation with the map of a model that knows nothing, above which a map says little.
 INCOMPLETE_LIMIT = 0.05  #: Of the differences; beyond, more steps are needed.
-_TOP = 5
+_TOP, _PARTS = 5, 10
+_KINDS, _FEWEST = 3, 3  #: Thirds, and fewest objects of each.
 
 
 def make_report(task: Task, objects: Sequence[Explained], *, method: str, steps: int, seed: int) -> dict[str, Any]:
@@ -37,8 +39,9 @@ def make_report(task: Task, objects: Sequence[Explained], *, method: str, steps:
     -------
     dict
         JSON-able: ``targets`` by name (all classes together as ``winning class`` where each object has its own), each
-        with ``completeness``, ``faithfulness`` (``judge_curves``), ``shuffled_weights``, ``parts`` and ``verdicts``,
-        sentences; ``objects``, each with its answers and the parts that decided.
+        with ``completeness``, ``faithfulness`` (``judge_curves``), ``shuffled_weights``, ``parts``, ``kinds`` (the
+        parts of each class, or of thirds of the objects by the first quantity) and ``verdicts``, sentences;
+        ``objects``, each with its answers and the parts that decided.
     """
     how = task.explain
     several = len({t.name for one in objects for t in one.targets}) > len(objects[0].targets)
@@ -51,7 +54,7 @@ def make_report(task: Task, objects: Sequence[Explained], *, method: str, steps:
         "steps": steps,
         "seed": seed,
         "nothing": how.nothing if how else "",
-        "targets": {name: _of_target(found, seed) for name, found in pooled.items()},
+        "targets": {name: {**_of_target(found, seed), "kinds": _kinds(found)} for name, found in pooled.items()},
         "objects": [_of_object(one) for one in objects],
     }
 
@@ -172,6 +175,22 @@ def sum_parts(found: Sequence[tuple[Explained, Target]]) -> list[dict[str, Any]]
             }
         )
     return sorted(rows, key=lambda row: -row["share"])
+
+
+def _kinds(found: Sequence[tuple[Explained, Target]]) -> list[dict[str, Any]]:
+    """What decided for objects of one kind: of one class, or of one third by the first quantity, such as hot stars."""
+    classes = [target.name for _, target in found]
+    kinds: list[tuple[str, list[tuple[Explained, Target]]]] = []
+    if len(set(classes)) > 1:
+        kinds = [(name, [pair for pair in found if pair[1].name == name]) for name in sorted(set(classes))]
+    elif len(found) >= _KINDS * _FEWEST:
+        order = sorted(found, key=lambda pair: pair[0].targets[0].value)
+        for third in np.array_split(np.arange(len(order)), _KINDS):
+            pairs = [order[i] for i in third]
+            first, last = pairs[0][0].targets[0], pairs[-1][0].targets[0]
+            low, high = (shown_value(one.value, one.unit) for one in (first, last))
+            kinds.append((f"{first.name} {low} to {high}", pairs))
+    return [{"kind": name, "n": len(pairs), "parts": sum_parts(pairs)[:_PARTS]} for name, pairs in kinds]
 
 
 def strongest(one: Explained, target: Target, count: int = _TOP) -> list[tuple[str, float]]:

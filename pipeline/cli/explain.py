@@ -84,13 +84,25 @@ def _show(options: Namespace, report: dict[str, Any]) -> None:
     rows = []
     for name, target in report["targets"].items():
         faithful = target["faithfulness"]
-        named = [part for part in target["parts"] if part["part"] != "elsewhere"][:_PARTS]
-        decided = ", ".join(f"{part['part']} {part['share']:.0%}" for part in named)
         gains = (figure(faithful[key]) for key in ("deletion_gain", "insertion_gain"))
         unit = target["unit"] or "log-odds"
-        rows.append([name, unit, target["n"], *gains, figure(target["shuffled_weights"]["signed"]), decided])
+        rows.append(
+            [name, unit, target["n"], *gains, figure(target["shuffled_weights"]["signed"]), _decided(target["parts"])]
+        )
     show_table(options, f"{model['task']} {model['digest']}: {counts}", head, rows)
+    kinds = [
+        [name, kind["kind"], kind["n"], _decided(kind["parts"])]
+        for name, target in report["targets"].items()
+        for kind in target["kinds"]
+    ]
+    if kinds:
+        show_table(options, "by kind", ("answer", "objects with", "n", "decided by"), kinds)
     if not options.quiet:
         for name, target in report["targets"].items():
             for sentence in target["verdicts"]:
                 print(f"{name}: {sentence}")
+
+
+def _decided(parts: list[dict[str, Any]]) -> str:
+    named = [part for part in parts if part["part"] != "elsewhere"][:_PARTS]
+    return ", ".join(f"{part['part']} {part['share']:.0%}" for part in named)
