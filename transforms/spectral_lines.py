@@ -20,22 +20,21 @@ BALMER_KMS = 1500.0  #: Half-width of a Balmer line's window; the wings of A sta
 LINE_KMS = 500.0  #: Half-width of any other line's window: some resolution elements of a survey spectrograph.
 #: Name, vacuum Angstrom, half-width in km/s.
 LINES: tuple[tuple[str, float, float], ...] = (
-    ("H 10", 3798.98, BALMER_KMS / 2), ("H 9", 3836.47, BALMER_KMS / 2), ("H 8", 3890.16, BALMER_KMS / 2),
-    ("H epsilon", 3971.20, 250.0), ("H delta", 4102.89, BALMER_KMS), ("H gamma", 4341.68, BALMER_KMS),
+    ("H 10", 3798.98, BALMER_KMS / 2), ("H 9, Mg I 3838", 3836.47, BALMER_KMS / 2), ("H 8", 3890.16, BALMER_KMS / 2),
+    ("H delta", 4102.89, BALMER_KMS), ("H gamma", 4341.68, BALMER_KMS),
     ("H beta", 4862.68, BALMER_KMS), ("H alpha", 6564.61, BALMER_KMS),
-    ("Ca II K", 3934.78, 1100.0), ("Ca II H", 3969.59, 1100.0),
+    ("Ca II K", 3934.78, 1100.0), ("Ca II H, H epsilon", 3970.40, 1100.0),
     ("Ca I 4227", 4227.92, LINE_KMS), ("Sr II 4078", 4078.86, LINE_KMS), ("Ba II 4554", 4555.31, LINE_KMS),
     ("Fe I 4046", 4046.96, LINE_KMS), ("Fe I 4064", 4064.74, LINE_KMS), ("Fe I 4072", 4072.89, LINE_KMS),
     ("Fe I 4144", 4145.04, LINE_KMS), ("Fe I 4272", 4272.96, LINE_KMS), ("Fe I 4325", 4326.98, LINE_KMS),
-    ("Mg I 3829-3838", 3836.0, 600.0),
     ("He I 4026", 4027.33, LINE_KMS), ("He I 4471", 4472.73, LINE_KMS), ("He I 5876", 5877.25, LINE_KMS / 2),
     ("He II 4686", 4687.02, LINE_KMS), ("Mg II 4481", 4482.44, LINE_KMS),
-    ("Na D", 5894.57, 700.0),
+    ("Cr I 5206", 5207.50, LINE_KMS), ("Na D", 5894.57, 700.0),
     ("Ca II 8500", 8500.36, LINE_KMS), ("Ca II 8544", 8544.44, LINE_KMS), ("Ca II 8664", 8664.52, LINE_KMS),
 )  # fmt: skip
 #: Name, and its edges in **air**, Angstrom.
 BANDS: tuple[tuple[str, float, float], ...] = (
-    ("CN 3883", 3855.0, 3883.4), ("CN 4160", 4142.125, 4177.125), ("G band (CH)", 4281.375, 4316.375),
+    ("CN region 3883", 3855.0, 3883.4), ("CN region 4160", 4142.125, 4177.125), ("G band (CH)", 4281.375, 4316.375),
     ("Fe I 4383", 4369.125, 4420.375), ("Ca I 4455", 4444.0, 4474.625), ("Fe I 4531", 4514.250, 4559.250),
     ("C2 4668", 4634.000, 4720.250), ("TiO region 4761", 4761.0, 4830.0), ("TiO region 4954", 4954.0, 5000.0),
     ("Fe I 5015", 5000.0, 5054.000), ("MgH", 5069.125, 5134.125), ("Mg b", 5160.125, 5192.625),
@@ -85,7 +84,7 @@ def features() -> tuple[Feature, ...]:
 
 
 def name_features(wavelength: np.ndarray) -> tuple[str, ...]:
-    """What each wavelength belongs to; a region of TiO or CaH is what the name says in cool stars only.
+    """What each wavelength belongs to; a region of CN, TiO or CaH is what the name says in cool stars only.
 
     Parameters
     ----------
