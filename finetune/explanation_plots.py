@@ -54,7 +54,7 @@ def shown_value(value: float, unit: str) -> str:
     return f"{value:+.2f} (p = {1 / (1 + np.exp(-np.clip(value, -60, 60))):.2g})"
 
 
-def _heading(found: Explained, target: Target) -> str:
+def _heading(target: Target) -> str:
     return (
         f"{target.name} = {shown_value(target.value, target.unit)};  with nothing seen: "
         f"{shown_value(target.nothing, target.unit)}"
@@ -88,7 +88,7 @@ def draw_spectrum(figure: Any, found: Explained) -> None:
         _coloured_line(above, where.position, where.value, values)
         low, high = np.quantile(where.value, [0.001, 0.999])
         above.set(ylim=(min(low - 0.05 * high, 0), high * 1.5), ylabel="flux", xlim=_ends(where.position))
-        above.set_title(_heading(found, target), fontsize=10, loc="left")
+        above.set_title(_heading(target), fontsize=10, loc="left")
         above.tick_params(labelbottom=False)
         _name_lines(above, found, target)
         edge = 1.1 * max(float(np.abs(values).max()), 1e-12)
@@ -167,7 +167,7 @@ def draw_light_curve(figure: Any, found: Explained) -> None:
         folded = figure.add_subplot(grid[2 * number, 0])
         _points(folded, 2 * prepared["phase"][visit, 0], found, values)
         folded.set(xlabel=f"cycles of the period, {period:.5g} d" if period else "cycles (no period)", xlim=(0, 2))
-        folded.set_title(_heading(found, target), fontsize=10, loc="left")
+        folded.set_title(_heading(target), fontsize=10, loc="left")
         timed = figure.add_subplot(grid[2 * number + 1, 0])
         seen = _points(timed, where.position, found, values)
         timed.set_xlabel("days from the middle")
@@ -215,7 +215,7 @@ def draw_stamp(figure: Any, found: Explained) -> None:
     found : Explained
         With the arrays ``views`` and ``known``.
     """
-    from matplotlib.colors import Normalize
+    from scipy.ndimage import gaussian_filter
 
     figure.set_size_inches(13, 6.4 * len(found.targets))
     figure.suptitle(_name(found), fontsize=11)
@@ -224,7 +224,6 @@ def draw_stamp(figure: Any, found: Explained) -> None:
     side = found.prepared["views"].shape[-1]
     for number, target in enumerate(found.targets):
         values = target.attribution["views"]
-        limit = _limit(values) or 1e-12
         for view, name in enumerate(dict.fromkeys(where.part)):
             inside = np.array(where.part) == name
             across = int(np.sqrt(inside.sum()))
@@ -234,23 +233,21 @@ def draw_stamp(figure: Any, found: Explained) -> None:
             plain.imshow(shown.astype(np.uint8))
             plain.set_title(name, fontsize=9)
             over = figure.add_subplot(grid[2 * number + view, 1])
-            over.imshow(shown.mean(-1), cmap="gray", vmin=0, vmax=max(float(shown.mean(-1).max()), 1))
-            ends = (-0.5, side - 0.5, side - 0.5, -0.5)
-            strength = np.clip(np.abs(map_) / limit, 0, 1) ** 0.7
+            grey = np.sqrt(shown.mean(-1))
+            over.imshow(grey, cmap="gray", vmin=0, vmax=max(float(grey.max()), 1))
+            smooth = gaussian_filter(map_, 0.7)  # for the eye alone: the table has the blocks as they are
+            strength = np.clip(np.abs(smooth) / (_limit(smooth) or 1e-12), 0, 1) ** 0.7
             over.imshow(
-                map_,
-                cmap=_MAP,
-                norm=Normalize(-limit, limit),
-                extent=ends,
-                interpolation="nearest",
-                alpha=0.75 * strength,
-            )
+                smooth, cmap=_MAP, norm=_norm(smooth), extent=(-0.5, side - 0.5, side - 0.5, -0.5),
+                interpolation="bilinear", alpha=0.85 * strength,
+            )  # fmt: skip
             over.set_title(f"{name}: {map_.sum():+.2f}", fontsize=9)
             for axis in (plain, over):
                 axis.set(xticks=[], yticks=[])
         bars = figure.add_subplot(grid[2 * number : 2 * number + 2, 2])
         _bars(bars, found, target, "known")
-        bars.set_title(f"{_heading(found, target)}\n{bars.get_title()}", fontsize=9)
+        heading = _heading(target).replace(";  ", ";\n")
+        bars.set_title(f"{heading}\n{bars.get_title()}", fontsize=9)
 
 
 def draw_plain(figure: Any, found: Explained) -> None:
@@ -271,7 +268,7 @@ def draw_plain(figure: Any, found: Explained) -> None:
         where, values = found.places[name], target.attribution[name]
         x = where.position if np.isfinite(where.position).all() and values.size else np.arange(values.size)
         axis.bar(x, values, width=_step(x), color=np.where(values > 0, "#c0392b", "#2a5fb0"))
-        axis.set_title(f"{name}: {_heading(found, target)}", fontsize=9, loc="left")
+        axis.set_title(f"{name}: {_heading(target)}", fontsize=9, loc="left")
         axis.set_ylabel(f"attribution, {target.unit or 'log-odds'}", fontsize=8)
 
 

@@ -16,7 +16,7 @@ from finetune.task import Prepared
 from transforms.morphology import NUMBERS
 from transforms.numerics.stretch import SKY_LEVEL
 
-BLOCK = 5  #: Pixels of a view that are explained together, in both directions: what the eye can tell apart.
+BLOCK = 8  #: Pixels of a view that are explained together, in both directions: what the eye can tell apart.
 NOISE = 6.0  #: Display values: one sigma of the sky in a calibrated stamp (``transforms.numerics.stretch``).
 NOISE_WIDTH = 1.2  #: Pixels of a view over which its noise is correlated: views are stamps resampled.
 VIEWS = ("whole stamp", "close view")
