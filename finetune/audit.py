@@ -158,9 +158,9 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
     """
     said = []
     for one in report.get("behind", ()):
-        what = "all objects" if one["why"] == "average" else "before the training"
+        what = "for all objects" if one["why"] == "average" else "before the training"
         said.append(
             f"{one['title']} {one['part']} ({one['n']} objects): {one['figure']} is {one['value']:.4g}, "
-            f"against {one['reference']:.4g} for {what} (chance: {one['error']:.2g})"
+            f"against {one['reference']:.4g} {what} (chance: {one['error']:.2g})"
         )
     return said

@@ -11,6 +11,8 @@ import pytest
 from finetune import tasks
 from finetune.audit import audit, warnings
 from finetune.breakdown import Axis
+from finetune.bundle import Info
+from finetune.card import model_card
 from finetune.task import Example, Row
 from transforms.records import Spectrum
 
@@ -106,3 +108,21 @@ def test_without_a_model_to_compare_with_only_the_average_counts() -> None:
     assert (report["compared"], report["behind"]) == (False, [])
     assert "before" not in report["axes"]["telescope"]["parts"][0]["figures"]["teff_median_error"]
     assert audit(TASK, rows, None, examples, [])["axes"] == {}
+
+
+def test_the_model_card_warns() -> None:
+    rows, examples = stars(60, 4, 1.0)
+    report = run(rows, None, examples)
+    evaluation = {"n": 60, "groups": 60, "draws": 10, "metrics": {}, "differences": {}}
+    evaluation["metrics"] = {answer: {} for answer in ("learned", "baseline", "best")}
+    info = Info(task=TASK.name, task_version=1, package_version="0")
+    clean = model_card(TASK, info, "d", {"test": {**evaluation, "audit": report}})
+    assert "None of telescope, signal to noise is worse than all objects (learned answer" in clean
+    fault = {
+        "axis": "telescope", "title": "telescope", "part": "WHT", "n": 15, "figure": "teff_median_error", "value": 0.05,
+        "why": "before", "reference": 0.02, "error": 0.003,
+    }  # fmt: skip
+    behind = {**report, "compared": True, "behind": [fault]}
+    card = model_card(TASK, info, "d", {"test": {**evaluation, "audit": behind}})
+    said = "telescope WHT (15 objects): teff_median_error is 0.05, against 0.02 before the training (chance: 0.003)"
+    assert f"- **Warning**: {said}" in card

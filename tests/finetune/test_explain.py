@@ -239,6 +239,19 @@ def test_the_continuum_has_no_lines_and_no_gaps() -> None:
     assert (level[~good] == 0).all()
 
 
+def test_the_frozen_stages_are_the_same_function_with_gradients() -> None:
+    from finetune.backbones import frozen
+
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64)).astype(np.float32))
+    with torch.inference_mode():
+        expected = frozen().lower(images).clone()
+    images.requires_grad_(True)
+    found = frozen().through(images)
+    assert torch.allclose(found, expected, atol=1e-4)
+    found.square().sum().backward()
+    assert (images.grad != 0).any()
+
+
 def test_lines_lie_where_they_should_in_vacuum() -> None:
     named = dict(zip((6564.6, 5185.0, 3934.8, 5892.0, 4300.0, 4900.0), name_features(
         np.array([6564.6, 5185.0, 3934.8, 5892.0, 4300.0, 4900.0])
