@@ -137,6 +137,7 @@ class Frozen:
         Where it runs.
     """
 
+    @torch.inference_mode(False)  # it may be loaded in the middle of an inference; its weights must serve gradients too
     def __init__(self, device: torch.device) -> None:
         self.device = device
         network: Any = lite0().to(device)
@@ -170,6 +171,22 @@ class Frozen:
             self._last = (key, self._all(small))
         return self._last[1]
 
+    def through(self, images: torch.Tensor) -> torch.Tensor:
+        """The same function of any display values, with gradients to the pixels; nothing is kept.
+
+        Parameters
+        ----------
+        images : Tensor of float, shape (n, 3, h, w)
+            Display values 0 to 255.
+
+        Returns
+        -------
+        Tensor of float32, shape (n, 80, h / 16, w / 16)
+            What ``lower`` gives where the values are whole numbers.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.cat([self._scaled(part) for part in images.float().split(self._chunk)])
+
     def _all(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(images.device.type, enabled=False):
             return torch.cat([self._part(part) for part in images.split(self._chunk)])
@@ -178,8 +195,11 @@ class Frozen:
         """One chunk, filled up to its fixed size: the last bits then do not depend on the batch."""
         missing = self._chunk - len(images)
         whole = torch.cat([images, images.new_zeros((missing, *images.shape[1:]))]) if missing else images
-        scaled = ((whole.float() - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
-        return self._stem(scaled)[: len(images)].contiguous()
+        return self._scaled(whole)[: len(images)]
+
+    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
+        scaled = ((images.float() - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
+        return self._stem(scaled).contiguous()
 
     @torch.no_grad()
     def pooled(self, lower: torch.Tensor) -> torch.Tensor:

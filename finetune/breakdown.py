@@ -44,8 +44,18 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Some of the objects: name, indices, bounds where the axis is a number."""
+class Part:
+    """Some of the objects.
+
+    Parameters
+    ----------
+    name : str
+        As a person reads it.
+    index : ndarray of int
+        Which objects.
+    bounds : dict
+        ``low`` and ``high`` where the axis is a number.
+    """
 
     name: str
     index: np.ndarray
@@ -108,8 +118,9 @@ _MEASURED: tuple[tuple[str, str, Callable[[Column], bool]], ...] = (
 
 
 def break_down(
-    task: Task, rows: Sequence[Row], examples: Sequence[Example], axes: Sequence[Axis], *, seed: int = 0
-) -> dict[str, Any]:
+    task: Task, rows: Sequence[Row], examples: Sequence[Example], axes: Sequence[Axis], *, seed: int = 0,
+    answers: Sequence[str] = tuple(ANSWERS),
+) -> dict[str, Any]:  # fmt: skip
     """Figures of merit and biases of each part of the objects, and where they deviate.
 
     Parameters
@@ -122,6 +133,8 @@ def break_down(
         From ``find_axes``.
     seed : int
         Of the parts that are drawn by chance.
+    answers : sequence of str
+        Which answers; each is judged by itself.
 
     Returns
     -------
@@ -133,7 +146,7 @@ def break_down(
         ``error`` is their scatter.
     """
     signs = {name.lstrip("-"): -1.0 if name.startswith("-") else 1.0 for name in task.merit}
-    parts = [(axis, part) for axis in axes for part in _parts(axis)]
+    parts = all_parts(axes)
     comparisons = max(len(parts) * (len(signs) + len(_biased(task))), 1)
     limit = NormalDist().inv_cdf(1 - LEVEL / comparisons / 2)
     report: dict[str, Any] = {
@@ -146,8 +159,8 @@ def break_down(
     for (axis, _), one in zip(parts, told, strict=True):
         report["axes"][axis.name]["parts"].append(one)
     drawn = {size: _random_parts(examples, size, seed) for size in {_size(part) for _, part in parts}}
-    for answer, prefix in ANSWERS.items():
-        measure = _Measure(task, rows, examples, prefix, tuple(signs))
+    for answer in answers:
+        measure = Measure(task, rows, examples, ANSWERS[answer], tuple(signs))
         average = measure(np.arange(len(rows)))
         chance = {size: [measure(index) for index in indices] for size, indices in drawn.items()}
         for (axis, part), one in zip(parts, told, strict=True):
@@ -159,12 +172,41 @@ def break_down(
     return report
 
 
-_Figures = dict[str, float]
+def all_parts(axes: Sequence[Axis]) -> list[tuple[Axis, Part]]:
+    """The parts of the objects that are large enough to judge.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+        From ``find_axes``.
+
+    Returns
+    -------
+    list of (Axis, Part)
+        In order.
+    """
+    return [(axis, part) for axis in axes for part in _parts(axis)]
+
+
+#: Figures by name.
+Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Measure:
-    """Figures of merit and biases of one answer, for some of the objects."""
+class Measure:
+    """Figures of merit and biases of one answer, for some of the objects.
+
+    Parameters
+    ----------
+    task : Task
+        Gives the figures.
+    rows, examples : sequence
+        One for each object.
+    prefix : str
+        Of the answer's columns.
+    merits : tuple of str
+        Figures that are wanted.
+    """
 
     task: Task
     rows: Sequence[Row]
@@ -172,14 +214,26 @@ class _Measure:
     prefix: str
     merits: tuple[str, ...]
 
-    def __call__(self, index: np.ndarray) -> _Figures:
+    def __call__(self, index: np.ndarray) -> Figures:
+        """Measure some of the objects.
+
+        Parameters
+        ----------
+        index : ndarray of int
+            Which ones.
+
+        Returns
+        -------
+        dict of str to float
+            Figures, and ``bias_<label>`` for the labels that are numbers.
+        """
         part, truth = [self.rows[i] for i in index], [self.examples[i].labels for i in index]
         figures = self.task.metrics(part, truth, self.prefix) if index.size else {}
         found = {name: figures[name] for name in self.merits if name in figures}
         return found | {f"bias_{label}": _bias(part, truth, self.prefix, label) for label in _biased(self.task)}
 
 
-def _size(part: _Part) -> int:
+def _size(part: Part) -> int:
     """Sizes within five percent share what chance makes of them."""
     return round(math.exp(round(math.log(part.index.size) * 10) / 10))
 
@@ -202,7 +256,7 @@ def _random_parts(examples: Sequence[Example], size: int, seed: int) -> list[np.
 
 
 def _compare(
-    mine: _Figures, average: _Figures, chance: Sequence[_Figures], signs: Mapping[str, float], limit: float
+    mine: Figures, average: Figures, chance: Sequence[Figures], signs: Mapping[str, float], limit: float
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures of a part with what chance does to them, and those that are worse than chance makes them."""
     figures: dict[str, Any] = {}
@@ -234,7 +288,7 @@ def _bias(rows: Sequence[Row], labels: Sequence[Mapping[str, Any]], prefix: str,
     return float(np.median(known)) if known else math.nan
 
 
-def _parts(axis: Axis) -> list[_Part]:
+def _parts(axis: Axis) -> list[Part]:
     """The parts of an axis that are large enough to judge."""
     known = [i for i, value in enumerate(axis.values) if value is not None]
     if not known:
@@ -242,7 +296,7 @@ def _parts(axis: Axis) -> list[_Part]:
     if isinstance(axis.values[known[0]], str):
         counts = Counter(axis.values[i] for i in known)
         names = sorted(name for name, count in counts.items() if count >= FEWEST_IN_GROUP)
-        return [_Part(name, np.array([i for i in known if axis.values[i] == name]), {}) for name in names]
+        return [Part(name, np.array([i for i in known if axis.values[i] == name]), {}) for name in names]
     values = np.array([axis.values[i] for i in known], float)
     edges = np.unique(np.quantile(values, np.linspace(0, 1, min(BINS, len(known) // FEWEST_IN_BIN) + 1)))
     which = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(edges.size - 2, 0))
@@ -250,7 +304,7 @@ def _parts(axis: Axis) -> list[_Part]:
     for number, (low, high) in enumerate(pairwise(edges.tolist())):
         index = np.array(known)[which == number]
         if index.size:
-            out.append(_Part(f"{low:.4g} to {high:.4g}", index, {"low": low, "high": high}))
+            out.append(Part(f"{low:.4g} to {high:.4g}", index, {"low": low, "high": high}))
     return out
 
 

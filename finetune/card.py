@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune.audit import warnings
 from finetune.bundle import Info
 from finetune.task import Task
 
@@ -89,6 +90,8 @@ def _evaluation(title: str, evaluation: Mapping[str, Any]) -> list[str]:
         *_figures(evaluation),
         "",
     ]
+    if evaluation.get("audit"):
+        lines += _audit(evaluation["audit"])
     for answer, report in evaluation.get("errors", {}).items():
         lines += _errors(answer, report)
     for answer, report in evaluation.get("classes", {}).items():
@@ -115,6 +118,23 @@ def _figures(evaluation: Mapping[str, Any]) -> list[str]:
         row += [interval_text(values.get(name), sign=True) for values in differences.values()]
         rows.append(row)
     return _table(header, rows)
+
+
+def _audit(report: Mapping[str, Any]) -> list[str]:
+    """Parts that fall behind, after the training, of the learned answer."""
+    said = warnings(report)
+    than = "all objects or than before the training" if report["compared"] else "all objects"
+    head = ["### Parts that fall behind", ""]
+    if not report["axes"]:
+        return [*head, "Too few objects to tell any part from another.", ""]
+    rule = f"({report['answer']} answer; chance of a false alarm {report['level']:.0%} in each list of comparisons)"
+    if not said:
+        return [
+            *head,
+            f"None of {', '.join(a['title'] for a in report['axes'].values())} is worse than {than} {rule}.",
+            "",
+        ]
+    return [*head, f"Worse than {than} by more than chance {rule}:", "", *(f"- **Warning**: {s}" for s in said), ""]
 
 
 def _errors(answer: str, report: Mapping[str, Mapping[str, Any]]) -> list[str]:

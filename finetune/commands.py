@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from finetune import tasks
+from finetune.audit import audit, warnings
 from finetune.breakdown import find_axes
 from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
 from finetune.bundle_writing import save_bundle
@@ -17,7 +18,7 @@ from finetune.dataset import RADIUS, Dataset, load_dataset
 from finetune.evaluate import DRAWS, against
 from finetune.evaluation_page import details, write_page
 from finetune.inputs import list_files
-from finetune.judge import answers, judge, untrained_figures
+from finetune.judge import answers, figures_of, judge, untrained_rows
 from finetune.labels import read_labels
 from finetune.predict import load_predictor
 from finetune.split import Split, inherit, make_split
@@ -121,7 +122,10 @@ def run_train(
     kept, rows = answers(task, trained.predictor(chosen.device), parts["test"])
     report = judge(task, rows, kept, draws)
     if kept:
-        report["untrained"] = untrained_figures(trained, parts["train"], kept)
+        before = untrained_rows(trained, parts["train"], kept)
+        report["untrained"] = figures_of(task, before, kept)
+        report["audit"] = audit(task, rows, before, kept, find_axes(task, rows, kept))
+        _warn(report["audit"], say)
     data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
     if trained.backbone:
         data["backbone"] = dict(trained.backbone)
@@ -140,6 +144,11 @@ def run_train(
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     report = finish(report, bundle, dataset)
     return _on_page(page, task, report, rows, kept, say)
+
+
+def _warn(report: Mapping[str, Any], say: Say) -> None:
+    for sentence in warnings(report):
+        say(f"falls behind: {sentence}")
 
 
 def plan_split(
@@ -261,10 +270,14 @@ def run_evaluate(
     kept, rows = answers(task, load_predictor(checked.path, device=device, dtype=dtype, task=task), fresh)
     report = judge(task, rows, kept, draws)
     report["left_out_as_seen"] = left_out
+    others: list[Row] | None = None
     if other and kept:
         rival = load_predictor(find_bundle(other), device=device, dtype=dtype, task=task)
         _, others = answers(task, rival, fresh)
         report["against"] = {"digest": rival.digest, **against(task, rows, others, kept, draws=draws)}
+    if kept:
+        report["audit"] = audit(task, rows, others, kept, find_axes(task, rows, kept))
+        _warn(report["audit"], say)
     report = finish(report, checked, dataset)
     return _on_page(page, task, report, rows, kept, say)
 

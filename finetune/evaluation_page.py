@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.audit import warnings
 from finetune.breakdown import Axis, break_down
 from finetune.card import interval_text, number_text
 from finetune.curves import class_curves
@@ -111,6 +112,7 @@ def write_page(
         "Figures": _figures(report),
         "Classes": "".join(_classes(report)) if report.get("classes") else "",
         "Residuals": "".join(_errors(rows, examples, axes, report)),
+        "Parts that fall behind": "".join(_audit(report["audit"])) if report.get("audit", {}).get("axes") else "",
         "Parts of the objects": "".join(_breakdown(report)),
     }
     text = page(title, _lead(task, report), {name: part for name, part in sections.items() if part})
@@ -236,6 +238,24 @@ def _breakdown(report: Mapping[str, Any]) -> list[str]:
         unit = f", {axis['unit']}" if axis["unit"] else ""
         parts += [f"<h3>{html.escape(axis['title'] + unit)}</h3>", table(["part", "n", *names], body)]
     return parts
+
+
+def _audit(report: Mapping[str, Any]) -> list[str]:
+    """Warnings, then the learned answer of each part before and after the training."""
+    said = warnings(report)
+    than = " or than before" if report["compared"] else ""
+    lead = f"Parts whose {report['answer']} answer is worse than that of all objects{than}, by more than chance"
+    parts = [f"<p>{lead}: {'' if said else 'none.'}</p>"]
+    parts += [f"<ul>{''.join(f'<li>{html.escape(sentence)}</li>' for sentence in said)}</ul>"] if said else []
+    rows = [
+        [axis["title"], part["part"], part["n"], name, number_text(figure.get("before")), number_text(figure["after"]),
+         interval_text(figure.get("difference"), sign=True)]
+        for axis in report["axes"].values()
+        for part in axis["parts"]
+        for name, figure in part["figures"].items()
+    ]  # fmt: skip
+    head = ["property", "part", "n", "figure", "before", "after", "difference"]
+    return [*parts, table(head, rows)] if report["compared"] else parts
 
 
 def _confusions(classes: Mapping[str, Any]) -> Any:

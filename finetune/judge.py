@@ -75,25 +75,42 @@ def judge(task: Task, rows: Sequence[Row], examples: Sequence[Example], draws: i
     return evaluate(task, rows, examples, draws=draws) if rows else {"n": 0, "groups": 0}
 
 
-def untrained_figures(trained: Trained, train: Sequence[Example], test: Sequence[Example]) -> dict[str, float]:
-    """Figures of merit of the model that the training started from, on the same test objects.
+def untrained_rows(trained: Trained, train: Sequence[Example], test: Sequence[Example]) -> list[Row]:
+    """The learned answer of the model that the training started from, on the same test objects.
 
     Parameters
     ----------
     trained : Trained
         What came of it.
     train, test : sequence of Example
-        Training and test objects.
+        Training objects, and test objects that can be prepared.
 
     Returns
     -------
-    dict of str to float
-        Of the learned answer, before the training.
+    list of dict
+        One for each test object, before the training; only the learned columns.
     """
     task = trained.task
     kept, prepared, _ = prepare_all(task, train)
     model = start_model(task, trained.build, kept, prepared, trained.fitted, trained.options)
-    judged, inputs, _ = prepare_all(task, test)
-    rows = predict_rows(learned_rows(task, [model], {}, device=trained.options.device), inputs, task.batch_size)
-    figures = task.metrics(rows, [example.labels for example in judged], "")
+    _, inputs, _ = prepare_all(task, test)
+    return predict_rows(learned_rows(task, [model], {}, device=trained.options.device), inputs, task.batch_size)
+
+
+def figures_of(task: Task, rows: Sequence[Row], examples: Sequence[Example]) -> dict[str, float]:
+    """Figures of merit of the learned answer.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    rows, examples : sequence
+        One for each object.
+
+    Returns
+    -------
+    dict of str to float
+        Those that are numbers.
+    """
+    figures = task.metrics(rows, [example.labels for example in examples], "")
     return {name: value for name, value in figures.items() if value == value}

@@ -259,7 +259,7 @@ class MorphologyNetwork(MorphologyLayers):
         self.add_layers(config, Encoder)
 
 
-def lower_features(views: torch.Tensor, dihedrals: int) -> torch.Tensor:
+def lower_features(views: torch.Tensor, dihedrals: int, gradients: bool = False) -> torch.Tensor:
     """Activations of the frozen stages for turned copies of stamps.
 
     Parameters
@@ -268,13 +268,17 @@ def lower_features(views: torch.Tensor, dihedrals: int) -> torch.Tensor:
         Display values 0 to 255.
     dihedrals : int
         How many of ``backbones.dihedral``'s copies.
+    gradients : bool
+        Whether gradients go through to the pixels, which then may lie between whole numbers.
 
     Returns
     -------
     Tensor, shape (n * dihedrals, 2, 80, h / 16, h / 16)
         Copies of one stamp lie together.
     """
-    lower: torch.Tensor = frozen(str(views.device)).lower(turned(views, dihedrals))
+    copies = turned(views, dihedrals)
+    stages = frozen(str(views.device))
+    lower: torch.Tensor = stages.through(copies) if gradients else stages.lower(copies)
     return lower.unflatten(0, (-1, VIEWS))
 
 

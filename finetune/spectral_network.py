@@ -223,7 +223,6 @@ class SpectralLayers(nn.Module):
         same = star[:, None] == self.ridge_keys[None]
         return torch.where(same.any(1), self.ridge_folds[same.long().argmax(1)], -1)
 
-    @torch.no_grad()
     def base(self, flux: torch.Tensor, ivar: torch.Tensor, fold: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """Answer of the kernel ridge.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from finetune.embedding_space import COLUMNS as PLACE
 from transforms.columns import Column
 from transforms.records import Identity
+
+if TYPE_CHECKING:
+    from finetune.explanation import Explanation
 
 #: What ``prepare`` gives for one record: arrays of fixed shape, so that records stack into batches.
 Prepared = Mapping[str, np.ndarray]
@@ -159,6 +162,8 @@ class Task:
     adjust : callable or None
         ``adjust(prepared, survey) -> Prepared``: one object's input with that taken out; unchanged where the object is
         of another instrument.
+    explain : Explanation or None
+        What its answers are attributed to, and what an input looks like in which nothing is seen; ``nightcat explain``.
     label_columns : tuple of str
         Columns that a label file must hold, beside ``object_id`` or ``source``.
     classes : tuple of str
@@ -201,6 +206,7 @@ class Task:
     augment: Callable[..., Any] | None = None
     adapt: Callable[[Sequence[Prepared], Any], dict[str, Any]] | None = None
     adjust: Callable[[Prepared, Mapping[str, Any]], Prepared] | None = None
+    explain: Explanation | None = None
     label_columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     batch_size: int = 8

@@ -31,11 +31,12 @@ RUNS, STAGING = "_runs", ".staging"
 MARGIN_ARCSEC = 10
 ROW_GROUP = 16_384  #: Rows of each row group of a file but its last.
 SORT_KEYS = ("_healpix_29", "object_id", "source", "hdu", "row")
-INPUTS = "inputs"
+INPUTS, EXPLANATIONS = "inputs", "explanations"
 _FLOATS = (FLOAT32, FLOAT64, FLOAT32_LIST)
 _SORT = {
     REJECTS: ("source", "hdu", "row", "stage", "object_id", "error", "reason", "url"),
     INPUTS: ("source", "url"),
+    EXPLANATIONS: ("source", "hdu", "row", "target", "array", "part", "position", "position_y"),
 }
 
 

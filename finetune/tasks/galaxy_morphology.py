@@ -11,6 +11,7 @@ from finetune.classification import best_of, class_columns, decode_classes, fit_
 from finetune.morphology_baseline import MorphologyBaseline
 from finetune.morphology_training import LR_FACTORS, augment_stamps, initialise
 from finetune.partial_labels import parse_label
+from finetune.stamp_explain import explain_classes
 from finetune.stamps import prepare_stamp
 from finetune.task import Example, Labels, Prepared, Row, Task
 from transforms.columns import FLOAT32, STRING, Column
@@ -280,6 +281,7 @@ TASK = Task(
     merit=("macro_f1", "-log_loss"),
     simulate=simulate,
     augment=augment_stamps,
+    explain=explain_classes(CLASSES),
     label_columns=(NAME,),
     classes=CLASSES,
     batch_size=8,

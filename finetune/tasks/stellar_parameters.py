@@ -14,6 +14,7 @@ from finetune.conformal import factors, lookup
 from finetune.selfcalibrate import apply_response, learn_response
 from finetune.spectral_augment import degrade
 from finetune.spectral_baselines import StellarBaseline
+from finetune.spectral_explain import EXPLANATION
 from finetune.spectral_input import prepare
 from finetune.spectral_simulate import simulate
 from finetune.stellar_labels import QUANTITIES, as_columns, columns, encode, quality
@@ -265,6 +266,7 @@ TASK = Task(
     augment=degrade,
     adapt=learn_response,
     adjust=apply_response,
+    explain=EXPLANATION,
     label_columns=QUANTITIES,
     batch_size=8,
     options={

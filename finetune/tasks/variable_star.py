@@ -11,6 +11,7 @@ import numpy as np
 from finetune.boosted_trees import FEWEST, BoostedTrees
 from finetune.calibrate import fit_temperature, softmax
 from finetune.class_probabilities import blend, class_metrics, fit_blend
+from finetune.light_curve_explain import explain_classes
 from finetune.light_curve_tokens import INPUTS, N_COLOUR, N_SLOT, N_TOKEN, prepare
 from finetune.task import Example, Labels, Prepared, Row, Task
 from transforms.columns import FLOAT32, STRING, Column
@@ -339,6 +340,7 @@ TASK = Task(
     merit=("macro_f1", "-log_loss"),
     simulate=simulate,
     augment=augment,
+    explain=explain_classes(CLASSES),
     label_columns=(LABEL,),
     classes=CLASSES,
     batch_size=32,

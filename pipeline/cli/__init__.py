@@ -198,6 +198,7 @@ def _add_model_commands(add: _Add) -> None:
     add_evaluate(command)
     _add_display(command)
 
+    _add_explain(add("explain", "pipeline.cli.explain:explain", "Show which pixels, wavelengths and times decided."))
     command = add(
         "export", "pipeline.cli.models:export", "Write a model as a torch.export program that runs without nightcat."
     )
@@ -214,6 +215,32 @@ def _add_model_commands(add: _Add) -> None:
     command.add_argument(
         "--output", required=True, metavar="BUNDLE", help="folder of the adapted model, for run --bundle"
     )
+    _add_display(command)
+
+
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
+    command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files to draw the objects from")
+    command.add_argument("--catalog", metavar="CATALOG", help="draw them from a catalog instead, of one night")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="the night, with --catalog")
+    command.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for explanations.parquet, report.json, a page, pictures"
+    )
+    command.add_argument("--n", type=int, default=20, metavar="N", help="objects, drawn by chance; default 20")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random; default 0")
+    command.add_argument(
+        "--target", default="", metavar="NAME", help="column or class; default: every column, or the class that wins"
+    )
+    command.add_argument(
+        "--method",
+        default="integrated_gradients",
+        choices=("integrated_gradients", "rollout"),
+        help="integrated_gradients (default: signed, adds up to the answer), or rollout of the attentions",
+    )
+    command.add_argument(
+        "--steps", type=int, default=0, metavar="N", help="points of the way from nothing seen; default: the task's own"
+    )
+    command.add_argument("--device", default="cpu", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")
     _add_display(command)
 
 

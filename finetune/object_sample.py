@@ -1,0 +1,166 @@
+"""Some of the objects of many files, without reading all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from transforms.attempt import Tallies, attempt, describe
+from transforms.measure import STEPS
+from transforms.objects import measured_records
+from transforms.readers import Source, formats, identify
+from transforms.readers.format import Entry
+from transforms.records import FileRef, Identity, Item, Reject
+
+#: Source, HDU and row: what tells an object of a catalog from another.
+Key = tuple[str, str, int]
+
+
+def place(record: Identity) -> Key:
+    """What tells an object from others.
+
+    Parameters
+    ----------
+    record : Identity
+        Any record.
+
+    Returns
+    -------
+    tuple of str, str and int
+        Source, HDU and row.
+    """
+    return record.source, record.hdu, int(record.row)
+
+
+def sample_records(
+    files: Sequence[FileRef],
+    record: type,
+    n: int,
+    seed: int,
+    *,
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Identity | Reject]:
+    """Draw objects by chance: files in a random order, and within a file its objects in a random order.
+
+    Parameters
+    ----------
+    files : sequence of FileRef
+        What to read; as many as it takes are read.
+    record : type
+        Record class that is wanted.
+    n : int
+        About how many objects are wanted: first the same number of each file; where that is not enough, more of the
+        larger ones. The caller stops when it has enough.
+    seed : int
+        Of the order.
+    reader_options, measure_options : mapping
+        Options of the readers and of the classical steps.
+
+    Yields
+    ------
+    Identity or Reject
+        Measured records, each once, and what was refused.
+    """
+    order = np.random.default_rng(seed).permutation(len(files))
+    seen: set[Key] = set()
+    for quota in (math.ceil(n / max(len(files), 1)), n):
+        for index in order:
+            found = _of_file(files[index], record, (seed, int(index)), reader_options, measure_options)
+            taken = 0
+            for one in found:
+                if isinstance(one, Reject):
+                    if quota < n or len(files) == 1:
+                        yield one
+                    continue
+                if place(one) not in seen:
+                    seen.add(place(one))
+                    yield one
+                taken += 1
+                if taken >= quota:
+                    found.close()
+        if quota >= n:
+            return
+
+
+def chosen_records(
+    files: Sequence[FileRef],
+    record: type,
+    wanted: set[Key],
+    *,
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Identity | Reject]:
+    """Find objects by their place.
+
+    Parameters
+    ----------
+    files : sequence of FileRef
+        Where they are.
+    record : type
+        Record class that is wanted.
+    wanted : set of tuple
+        Places, from a catalog's rows.
+    reader_options, measure_options : mapping
+        Options of the readers and of the classical steps, as the catalog was made with.
+
+    Yields
+    ------
+    Identity or Reject
+        Those that are there, and what was refused.
+    """
+    for file in files:
+        rows = {row for source, _, row in wanted if source == file.source}
+        for one in _of_file(file, record, None, reader_options, measure_options, rows):
+            if isinstance(one, Reject) or place(one) in wanted:
+                yield one
+
+
+def _of_file(
+    file: FileRef,
+    record: type,
+    seed: tuple[int, int] | None,
+    reader_options: Mapping[str, Any],
+    measure_options: Mapping[str, Any],
+    rows: set[int] | None = None,
+) -> Generator[Identity | Reject, None, None]:
+    """Measured objects of one file; a generator, so that a caller that has enough can stop it."""
+    tallies = Tallies()
+    with Source(file, reader_options) as source:
+        for items in attempt("ingest", _items, tallies, source, record, where=describe(file)):
+            if isinstance(items, Reject):
+                yield items
+                continue
+            order = range(len(items)) if seed is None else np.random.default_rng(seed).permutation(len(items))
+            for number in order:
+                item = items[number]
+                for entries in attempt(
+                    "open", _entries, tallies, source, item, seed, record, rows, where=describe(item)
+                ):
+                    if isinstance(entries, Reject):
+                        yield entries
+                        continue
+                    for entry in entries:
+                        yield from measured_records(partial(iter, [entry]), item, tallies, measure_options)
+
+
+def _items(source: Source, record: type) -> list[Item]:
+    kind = identify(source)
+    return list(kind.items(source)) if STEPS[kind.record][2] is record else []
+
+
+def _entries(
+    source: Source, item: Item, seed: tuple[int, int] | None, record: type, rows: set[int] | None
+) -> list[Entry]:
+    kind = formats()[item.format]
+    entries = list(kind.entries(source, item))
+    if rows is not None and kind.record is record:  # an image's sources have numbers of their own
+        return [entry for entry in entries if entry.row in rows]
+    if seed is None:
+        return entries
+    return [entries[i] for i in np.random.default_rng(seed).permutation(len(entries))]
