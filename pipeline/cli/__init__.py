@@ -165,10 +165,29 @@ def _add_catalog_commands(add: _Add) -> None:
     command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
     _add_checksums(command)
     _add_display(command)
+    command = add("drift", "pipeline.cli.drift:drift", "Tell what drifted, night by night, against reference nights.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--task", default="", metavar="TASK", help="only this table; default: all, and the rejects")
+    command.add_argument(
+        "--reference",
+        default="",
+        metavar="FIRST:LAST",
+        help="undisturbed nights, as two dates or as a number of nights from the first; default 14",
+    )
+    command.add_argument("--labels", metavar="FILE", help="labels that have arrived, for accuracy and calibration")
+    add_matching(command)
+    command.add_argument(
+        "--alarm",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="chance of any alarm in 30 undisturbed nights; default 0.01",
+    )
+    _add_display(command)
     command = add("tasks", "pipeline.cli.look:tasks", "List the science tasks.")
     _add_display(command)
     command = add("describe", "pipeline.cli.look:describe", "Describe every column and flag bit of a table.")
-    command.add_argument("table", metavar="TABLE", help="a task's name, or rejects")
+    command.add_argument("table", metavar="TABLE", help="a task's name, rejects or drift")
     _add_display(command)
     command = add("formats", "pipeline.cli.look:list_formats", "List the file formats that are read.")
     _add_display(command)
