@@ -58,7 +58,7 @@ class Finding:
         Median for ``value``, ``disagreement`` and ``error``, interquartile range for ``spread``, share or mean score
         for all others; NaN where there is none.
     difference : float
-        Of the mean scores: for ``value`` the chance to exceed a value of the reference, minus one half.
+        Of the mean scores: in standard deviations of the reference, or of shares.
     z : float
         Difference over its predicted scatter; NaN where it was not judged, as within the reference.
     false_alarm : float
@@ -122,7 +122,7 @@ def watch(reference: Sequence[Night], nights: Iterable[Night], limits: DriftLimi
         raise ValueError(f"a reference needs {FEWEST_NIGHTS} nights with objects; there are {len(reference)}")
     scorer = Scorer(reference)
     before = [_see(scorer, night) for night in reference]
-    law = Reference([seen.sums for seen in before])
+    law = Reference([seen.sums for seen in before], np.array([s.kind in SHARES for s in scorer.statistics], bool))
     levels = _reference_levels(scorer, law)
     found = [finding for seen in before for finding in _findings([seen], scorer, law, levels)]
     latest: list[_Seen] = []
@@ -170,7 +170,7 @@ def _judge(
     names = scorer.statistics
     tests = limits.nights * len(limits.windows) * limits.tables
     sums = [seen.sums for seen in latest]
-    one = law.compare(sums, np.array([name.kind in SHARES for name in names], bool))
+    one = law.compare(sums)
     chance = np.where(np.isfinite(one.z), np.minimum(one.p * len(names) * tests, 1.0), np.nan)
     doubtful = np.flatnonzero(chance <= limits.rate)
     if len(doubtful):

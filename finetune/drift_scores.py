@@ -1,9 +1,10 @@
 """Objects to bounded scores, so that every kind of drift becomes a shift of a mean.
 
-A number becomes its rank among the reference's (its mean is the chance to exceed a value of the reference, as in the
-test of Mann and Whitney), and the rank of its distance from the night's own median (a change of spread that no shift
-can feign, as in the test of Brown and Forsythe). Nulls, flag bits and classes are 0 or 1. Embeddings, and all numbers together, become the rank of their Mahalanobis distance from the
-reference. Bounded scores have light tails, whatever the outliers of the data.
+A number becomes its normal score: the quantile of a Gaussian at its rank among the reference's, as in the test of van
+der Waerden, and beyond the reference's extremes one more for each width of its tail. Its distance from the night's own
+median gets a score too (a change of spread that no shift can feign, as in the test of Brown and Forsythe). Nulls, flag
+bits and classes are 0 or 1. All numbers together become the score of their Mahalanobis distance from the middle of the
+night (scatter, correlations, outliers); embeddings too, and their principal axes are numbers as others are. Such scores have light tails, whatever the outliers of the data, and still tell far from near.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from sklearn.covariance import LedoitWolf
 from transforms.flags import decode
 
 FEWEST = 20  #: Values of a column in the reference, below which it is not watched.
+AXES = 8  #: Principal axes of the embeddings that are watched.
+CLIP = 12.0  #: Largest score.
 OTHER = "other"  #: What the reference never held: flag bits, classes.
 
 
@@ -49,7 +52,7 @@ class Night:
     groups : ndarray of str, shape (n,)
         File of each object: objects of one file are not independent.
     numbers : mapping of Statistic to ndarray, shape (n,)
-        Numbers to be ranked, NaN where null; the kind is ``value``, ``disagreement`` or ``error``.
+        Numbers to be scored, NaN where null; the kind is ``value``, ``disagreement`` or ``error``.
     texts : mapping of str to ndarray of str, shape (n,)
         Classes, ``""`` where null, by column.
     flags : ndarray of int64, shape (n,), or None
@@ -78,16 +81,65 @@ class _Distance:
     sorted: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray) -> _Distance | None:
+    def fit(cls, nights: Sequence[np.ndarray]) -> _Distance | None:
+        values = np.concatenate([_centred(night) for night in nights])
         good = values[np.isfinite(values).all(1)]
         if len(good) < FEWEST or not good.shape[1]:
             return None
         model = LedoitWolf().fit(good)
         return cls(model.location_, model.precision_, np.sort(model.mahalanobis(good)))
 
-    def ranks(self, values: np.ndarray) -> np.ndarray:
-        off = values - self.mean
-        return rank(np.einsum("ni,ij,nj->n", off, self.precision, off), self.sorted)
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        off = _centred(values) - self.mean
+        return score(np.einsum("ni,ij,nj->n", off, self.precision, off), self.sorted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Axes:
+    """Principal axes of vectors, and the sorted values of the reference along each."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+    sorted: list[np.ndarray]
+
+    @classmethod
+    def fit(cls, values: np.ndarray) -> _Axes | None:
+        good = values[np.isfinite(values).all(1)]
+        if len(good) < FEWEST:
+            return None
+        mean = good.mean(0)
+        _, size, axes = np.linalg.svd(good - mean, full_matrices=False)
+        axes = axes[:AXES][size[:AXES] > 1e-9 * size[0]]
+        axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+        return cls(mean, axes, [np.sort((good - mean) @ axis) for axis in axes])
+
+    def scores(self, values: np.ndarray) -> list[np.ndarray]:
+        return [score((values - self.mean) @ axis, own) for axis, own in zip(self.axes, self.sorted, strict=True)]
+
+
+def score(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Normal score of each value among the reference's.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        NaN stays NaN.
+    reference : ndarray, shape (m,)
+        Sorted, finite.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        About a Gaussian of mean 0 and variance 1 for values like the reference's; within ``CLIP`` of 0.
+    """
+    edge = 0.5 / len(reference)
+    inside = ndtri(np.clip(rank(values, reference), edge, 1 - edge))
+    low, below, middle, above, high = np.quantile(reference, [0, 0.01, 0.5, 0.99, 1])
+    width = np.where(values > middle, high - above, below - low)
+    width = np.maximum(width, np.diff(np.quantile(reference, [0.16, 0.84]))[0] / 2)
+    beyond = np.maximum(values - high, 0) - np.maximum(low - values, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(inside + np.where(width > 0, beyond / width, 0.0), -CLIP, CLIP)
 
 
 def rank(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -140,8 +192,9 @@ class Scorer:
         }
         self.shares = list(dict.fromkeys(s for night in reference for s in night.shares))
         vectors = [n.embedding for n in reference if n.embedding is not None]
-        self.embedding = _Distance.fit(np.concatenate(vectors)) if vectors else None
-        self.joint = _Distance.fit(np.concatenate([self._normal(night) for night in reference]))
+        self.embedding = _Distance.fit(vectors) if vectors else None
+        self.axes = _Axes.fit(np.concatenate(vectors)) if vectors else None
+        self.joint = _Distance.fit([self._normal(night) for night in reference])
         self._kept: list[Statistic] | None = None
         self._kept = self._distinct(reference)
 
@@ -173,10 +226,10 @@ class Scorer:
         for name, reference in self.sorted.items():
             if name not in night.numbers:
                 continue
-            scores[name] = rank(night.numbers[name], reference)
+            scores[name] = score(night.numbers[name], reference)
             spread = Statistic("spread", name.column)
             if name.kind == "value" and spread in self.spreads:
-                scores[spread] = rank(_off(night.numbers[name]), self.spreads[spread])
+                scores[spread] = score(_off(night.numbers[name]), self.spreads[spread])
         for name, columns in self.nulls.items():
             given = [c for c in columns if c in night.numbers]
             if given:
@@ -184,9 +237,11 @@ class Scorer:
         scores |= self._flags(night) | self._classes(night)
         scores |= {name: night.shares[name] for name in self.shares if name in night.shares}
         if self.joint is not None:
-            scores[Statistic("joint", "all numbers")] = self.joint.ranks(self._normal(night))
-        if self.embedding is not None and night.embedding is not None:
-            scores[Statistic("embedding", "distance")] = self.embedding.ranks(night.embedding)
+            scores[Statistic("joint", "all numbers")] = self.joint.scores(self._normal(night))
+        if self.embedding is not None and self.axes is not None and night.embedding is not None:
+            scores[Statistic("embedding", "distance")] = self.embedding.scores(night.embedding)
+            for number, values in enumerate(self.axes.scores(night.embedding), 1):
+                scores[Statistic("embedding", f"axis {number}")] = values
         return scores
 
     def _flags(self, night: Night) -> dict[Statistic, np.ndarray]:
@@ -210,7 +265,7 @@ class Scorer:
         """Normal scores of all numbers, zero where one is missing."""
         missing = np.full(len(night.groups), np.nan)
         columns = [
-            np.nan_to_num(ndtri(np.clip(rank(night.numbers.get(name, missing), reference), 1e-3, 1 - 1e-3)))
+            np.nan_to_num(score(night.numbers.get(name, missing), reference))
             for name, reference in self.sorted.items()
             if name.kind == "value" and reference[0] < reference[-1]
         ]
@@ -240,6 +295,12 @@ class Scorer:
 
 
 _NONE = np.zeros(0)
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Vectors from the middle of their night."""
+    good = values[np.isfinite(values).all(1)]
+    return values - np.median(good, axis=0) if len(good) else values
 
 
 def _off(values: np.ndarray) -> np.ndarray:

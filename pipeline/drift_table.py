@@ -35,7 +35,7 @@ COLUMNS = (
     Column("value", FLOAT64, "", "stat.value", "Median, interquartile range, share or mean, in the unit of unit_name"),
     Column("reference", FLOAT64, "", "stat.value", "The same of the reference nights"),
     Column("unit_name", STRING, "", "meta.unit", "Unit of value and reference, empty for none"),
-    Column("difference", FLOAT64, "", "stat.value;arith.diff", "Difference of the mean scores: of ranks, or of shares"),
+    Column("difference", FLOAT64, "", "stat.value;arith.diff", "Difference of the means: in reference deviations, or of shares"),
     Column("significance", FLOAT64, "", "stat.snr", "Difference over its predicted scatter; null in the reference"),
     Column("false_alarm_probability", FLOAT64, "", "stat.probability", "That undisturbed nights hold such a thing"),
     Column("alarm", BOOL, "", "meta.code", "The probability is at most the allowed rate", nullable=False),
