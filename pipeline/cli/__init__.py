@@ -11,7 +11,7 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 
-from finetune.arguments import add_evaluate, add_files, add_matching, add_train, pair
+from finetune.arguments import LABELS, add_evaluate, add_files, add_matching, add_method, add_train, pair
 
 _Add = Callable[[str, str, str], argparse.ArgumentParser]
 #: Imports make a million objects that live on; with Python's own threshold the collector looks through them again and
@@ -238,6 +238,24 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument(
         "--floor", dest="floors", action="append", type=pair, metavar="CLASS=RECALL", help="lowest recall of a class"
     )
+    _add_display(command)
+    command = add(
+        "retrain",
+        "pipeline.cli.retrain:retrain",
+        "Train again where labels, drift or age call for it, and promote the result if it holds; exit code 1 if not.",
+    )
+    command.add_argument("--catalog", required=True, metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--labels", required=True, metavar="FILE", help=f"{LABELS}, on this machine")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--task", default="", metavar="TASK", help="default: every task whose labels the file has")
+    command.add_argument("--min-labels", type=int, default=100, metavar="N", help="new objects enough; default 100")
+    command.add_argument("--max-age", type=float, metavar="DAYS", help="days that a model may be in production")
+    command.add_argument("--dry-run", action="store_true", help="decide, and do nothing")
+    add_method(command)
+    command.add_argument(
+        "--floor", dest="floors", action="append", type=pair, metavar="CLASS=RECALL", help="lowest recall of a class"
+    )
+    add_matching(command)
     _add_display(command)
     command = add("rollback", "pipeline.cli.registry:rollback", "Put the model that was in production before back.")
     command.add_argument("task", metavar="TASK", help="a task's name")
