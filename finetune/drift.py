@@ -154,7 +154,7 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 
 def _reference_levels(scorer: Scorer, law: Reference) -> np.ndarray:
-    levels = np.array(law.mean)
+    levels = law.all.mean()
     for index, name in enumerate(scorer.statistics):
         if name in scorer.sorted:
             levels[index] = np.median(scorer.sorted[name])

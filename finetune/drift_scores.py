@@ -289,8 +289,9 @@ class Scorer:
         for name in dict.fromkeys(n for scores in scored for n in scores):
             parts = [s.get(name, np.full(len(n.groups), np.nan)) for s, n in zip(scored, reference, strict=True)]
             values = _joined(parts)
-            own = name.column.encode() if name.kind in ("flag", "class", "null") and not np.any(values) else b""
-            found.setdefault(own + values.tobytes(), name)
+            known = values[np.isfinite(values)]
+            constant = not len(known) or known.min() == known.max()  # each of these may begin to vary
+            found.setdefault(repr(name).encode() if constant else values.tobytes(), name)
         return list(found.values())
 
 

@@ -5,8 +5,8 @@ estimated from the reference as in a meta-analysis with random effects (DerSimon
 doi:10.1016/0197-2456(86)90046-2), and the next night is held against the prediction interval of Student's t (Higgins,
 Thompson & Spiegelhalter 2009, doi:10.1111/j.1467-985X.2008.00552.x). A few nights tell little about tau, but there are
 many statistics: each borrows degrees of freedom from all of them (Smyth 2004, doi:10.2202/1544-6115.1027), unless it
-scatters more than they do (as in Phipson et al. 2016, doi:10.1214/16-AOAS920). Shares are compared as log odds, which
-scatter evenly, and those of what is rare have exact predictive probabilities by file. An alarm needs a second, exact test too, where there are files enough: the files of the night
+scatters more than they do (as in Phipson et al. 2016, doi:10.1214/16-AOAS920). Shares are compared as the arc
+sine of their root, which scatters evenly, and those of what is rare have exact predictive probabilities by file. An alarm needs a second, exact test too, where there are files enough: the files of the night
 and of the reference dealt anew, with the largest of all statistics (Westfall & Young 1993). So the rate of false alarms
 holds if the nights scatter as a t distribution says, or if files are exchangeable; it needs not both.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import digamma, expit, polygamma
+from scipy.special import digamma, polygamma
 from scipy.stats import betabinom, f, t
 
 BLOCKS = 8  #: Bundles of files of one night that are dealt together: enough for the exact test, and fast.
@@ -141,12 +141,14 @@ class Reference:
         scatter = _ratio(self.all.square, count) - self.all.mean() ** 2
         self.object_variance = np.maximum(np.nan_to_num(scatter), _ratio(0.5, count))
         self.file_variance = self._files()
+        share = _share(self.all)
+        self.slope = 0.5 / np.sqrt(share * (1 - share))
         means = np.array([self._link(night) for night in nights])
         variances = np.array([self._chance(night) for night in nights])
         self.tau2, self.degrees = _between(means, variances)
         weights = np.where(np.isfinite(means), 1 / (self.tau2 + variances), 0.0)
         self.middle = _ratio(np.nansum(weights * means, axis=0), weights.sum(0))
-        self.mean = np.where(self.shares, expit(self.middle), self.middle)
+        self.mean = np.where(self.shares, np.sin(self.middle) ** 2, self.middle)
         self.mean_variance = _ratio(1.0, weights.sum(0))
         self.hits = np.mean([(night.total > 0).any(0) for night in nights], axis=0)
         self.misses = np.mean([(night.count > night.total).any(0) for night in nights], axis=0)
@@ -202,12 +204,11 @@ class Reference:
         """Variance of a night's mean by chance: never less than that of as many independent objects."""
         by_object = _ratio(self.object_variance, night.count.sum(0))
         by_file = _ratio(self.file_variance, _effective(night))
-        return np.fmax(by_object, by_file) / np.where(self.shares, _slope(night), 1.0) ** 2
+        return np.fmax(by_object, by_file) * np.where(self.shares, self.slope, 1.0) ** 2
 
     def _link(self, night: Sums) -> np.ndarray:
-        """Mean scores; of shares the log odds."""
-        share = _share(night)
-        return np.where(self.shares, np.log(share) - np.log1p(-share), night.mean())
+        """Mean scores; of shares the arc sine of the root, whose scatter does not depend on the share."""
+        return np.where(self.shares, np.arcsin(np.sqrt(_share(night))), night.mean())
 
     def deal(self, nights: Sequence[Sums], columns: np.ndarray, level: float, seed: int) -> np.ndarray:
         """Deal files anew: how often does the largest statistic of all reach those that were seen?
@@ -281,12 +282,6 @@ def _share(night: Sums) -> np.ndarray:
     """Share of cases, half a case and half a counter-case added; NaN where there is no object."""
     total, count = night.total.sum(0), night.count.sum(0)
     return np.where(count > 0, (np.clip(total, 0, count) + 0.5) / (count + 1), np.nan)
-
-
-def _slope(night: Sums) -> np.ndarray:
-    """Share per log odds."""
-    share = _share(night)
-    return share * (1 - share)
 
 
 def _effective(night: Sums) -> np.ndarray:

@@ -159,6 +159,7 @@ def run_retrain(
         raise RetrainError(f"--registry {registry}: a retraining needs a folder on a disk of this machine; mount it")
     root = Path(held.store.path(f"{task.name}/{SNAPSHOTS}"))
     with _alone(held.store, task.name, registry):
+        _sweep(root)
         start = production_model(held, task)
         unfinished = [folder for folder in snapshots(root) if read_report(folder) is None]
         for folder in unfinished:
@@ -178,6 +179,13 @@ def run_retrain(
         }  # fmt: skip
         write_snapshot(folder, material, config, task.label_columns)
         return _carry_out(held, task, folder, start, policy, say)
+
+
+def _sweep(root: Path) -> None:
+    """Remove folders that were being written when their writer was killed."""
+    for folder in [*root.glob(".*"), *root.glob("*/.*")]:
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
 
 def decide(
