@@ -16,6 +16,7 @@ TEST = [
     "hypothesis>=6.130",
     "photutils>=2.3",
     "psutil>=7",
+    "pyyaml>=6",
     "timm>=1.0.20",  # the network of finetune.lite0 is held against it
     *CATALOG_READERS,
 ]
