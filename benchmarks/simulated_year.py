@@ -85,7 +85,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return p / p.sum(-1, keepdims=True)
 
 
-def decode(outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], calibration: Mapping[str, Any]) -> list[Row]:
+def decode(
+    outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], calibration: Mapping[str, Any]
+) -> list[Row]:
     p = softmax(outputs["logits"] / calibration.get("temperature", 1.0))
     return [{"class_name": CLASSES[int(one.argmax())], "p_max": float(one.max()), "flags": 0} for one in p]
 
@@ -103,7 +105,9 @@ class Nearest:
     def fit(self, examples: Sequence[Example], prepared: Sequence[Prepared], *, seed: int) -> None:
         kinds = np.array([e.labels["class_name"] for e in examples])
         x = np.array([p["x"] for p in prepared])
-        self.means = np.array([x[kinds == k].mean(0) if (kinds == k).any() else np.full(x.shape[1], 99.0) for k in CLASSES])
+        self.means = np.array(
+            [x[kinds == k].mean(0) if (kinds == k).any() else np.full(x.shape[1], 99.0) for k in CLASSES]
+        )
 
     def predict(self, prepared: Sequence[Prepared]) -> list[Row]:
         x = np.array([p["x"] for p in prepared])
@@ -283,7 +287,10 @@ def summarise(years: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "promoted": sum(e["promoted"] for e in year["retrainings"]), "tried": len(year["retrainings"]),
             "alarms": year["alarms"],
         })  # fmt: skip
-    return {"years": rows, "constants": {"quiet": QUIET, "detector": DETECTOR, "new_class": NEW_CLASS, "nights": NIGHTS}}
+    return {
+        "years": rows,
+        "constants": {"quiet": QUIET, "detector": DETECTOR, "new_class": NEW_CLASS, "nights": NIGHTS},
+    }
 
 
 def draw(year: Mapping[str, Any], path: Path) -> None:
@@ -297,9 +304,26 @@ def draw(year: Mapping[str, Any], path: Path) -> None:
     for name, colour in (("without", "tab:red"), ("with", "tab:blue")):
         values = np.array(year[name])
         axes.plot(days, values, ".", color=colour, alpha=0.25, ms=3)
-        axes.plot(days[6:], np.convolve(values, np.ones(7) / 7, "valid"), color=colour, label=f"{name} retraining (mean of 7 nights)")
-    axes.plot(year["alarm_nights"], np.full(len(year["alarm_nights"]), 0.02), "|", color="black", ms=8, transform=axes.get_xaxis_transform(), label="nights with a drift alarm")
-    for day, text in ((QUIET, "seeing begins\nto get worse"), (DETECTOR, "detector\nchanges"), (NEW_CLASS, "new class")):
+        axes.plot(
+            days[6:],
+            np.convolve(values, np.ones(7) / 7, "valid"),
+            color=colour,
+            label=f"{name} retraining (mean of 7 nights)",
+        )
+    axes.plot(
+        year["alarm_nights"],
+        np.full(len(year["alarm_nights"]), 0.02),
+        "|",
+        color="black",
+        ms=8,
+        transform=axes.get_xaxis_transform(),
+        label="nights with a drift alarm",
+    )
+    for day, text in (
+        (QUIET, "seeing begins\nto get worse"),
+        (DETECTOR, "detector\nchanges"),
+        (NEW_CLASS, "new class"),
+    ):
         axes.axvline(day, color="grey", lw=0.8)
         axes.text(day + 2, 0.08, text, fontsize=8, color="grey", transform=axes.get_xaxis_transform())
     axes.set(xlabel="night", ylabel="accuracy", xlim=(0, NIGHTS))
@@ -321,7 +345,12 @@ def main() -> None:
         print(json.dumps(summarise(years)["years"][-1], indent=1), f"{years[-1]['seconds']:.0f} s", flush=True)
     draw(years[0], options.output / "simulated_year.png")
     results = Path(__file__).parent / "results" / "simulated_year.json"
-    results.write_text(json.dumps({**summarise(years), "nights": [{k: y[k] for k in ("without", "with")} for y in years[:1]]}, indent=1) + "\n")
+    results.write_text(
+        json.dumps(
+            {**summarise(years), "nights": [{k: y[k] for k in ("without", "with")} for y in years[:1]]}, indent=1
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Airflow: the last night every day, then drift; retraining every week. Paths come from the environment of the workers."""
+"""Airflow: the last night every day, then drift; retraining every week. Paths come from the workers' environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from airflow.operators.bash import BashOperator
 
 RUN = 'nightcat run --input "$NIGHTCAT_INBOX" --output "$NIGHTCAT_CATALOG" --quiet'
 DRIFT = 'nightcat drift "$NIGHTCAT_CATALOG" --quiet'
-RETRAIN = 'nightcat retrain --catalog "$NIGHTCAT_CATALOG" --labels "$NIGHTCAT_LABELS" --min-labels 100 --max-age 90 --quiet'
+RETRAIN = (
+    'nightcat retrain --catalog "$NIGHTCAT_CATALOG" --labels "$NIGHTCAT_LABELS" --min-labels 100 --max-age 90 --quiet'
+)
 START = datetime(2026, 1, 1)
 DEFAULTS = {"retries": 2, "retry_delay": timedelta(minutes=10)}
 

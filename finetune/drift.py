@@ -282,7 +282,8 @@ def against_labels(
     -------
     numbers, shares : dict of Statistic to ndarray
         Numbers of kind ``error`` (absolute), shares of kind ``accuracy`` and ``calibration``: for a class the
-        probability minus 1 where it is right, minus 0 where not; for a number 1 where the error is within the stated one.
+        probability minus 1 where it is right, minus 0 where not; for a number 1 where the error is within the stated
+        one.
     """
     numbers: dict[Statistic, np.ndarray] = {}
     shares: dict[Statistic, np.ndarray] = {}
@@ -299,7 +300,9 @@ def against_labels(
                 shares[Statistic("calibration", "best_p_max")] = _floats(columns["best_p_max"]) - right
             continue
         try:
-            error = np.array([np.nan if pair is None else abs(float(pair[0]) - float(pair[1])) for pair in pairs], float)
+            error = np.array(
+                [np.nan if pair is None else abs(float(pair[0]) - float(pair[1])) for pair in pairs], float
+            )
         except ValueError as fault:
             raise LabelError(f"labels of {name!r} are not numbers: {fault}") from fault
         numbers[Statistic("error", f"best_{name}")] = error

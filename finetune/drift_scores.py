@@ -4,7 +4,8 @@ A number becomes its normal score: the quantile of a Gaussian at its rank among 
 der Waerden, and beyond the reference's extremes one more for each width of its tail. Its distance from the night's own
 median gets a score too (a change of spread that no shift can feign, as in the test of Brown and Forsythe). Nulls, flag
 bits and classes are 0 or 1. All numbers together become the score of their Mahalanobis distance from the middle of the
-night (scatter, correlations, outliers); embeddings too, and their principal axes are numbers as others are. Such scores have light tails, whatever the outliers of the data, and still tell far from near.
+night (scatter, correlations, outliers); embeddings too, and their principal axes are numbers as others are. Such
+scores have light tails, whatever the outliers of the data, and still tell far from near.
 """
 
 from __future__ import annotations
@@ -275,7 +276,9 @@ class Scorer:
         """Columns that are null together are watched together."""
         patterns: dict[bytes, list[Statistic]] = {}
         for name in dict.fromkeys(n for night in reference for n in night.numbers if n.kind == "value"):
-            parts = [np.isnan(n.numbers[name]) if name in n.numbers else np.ones(len(n.groups), bool) for n in reference]
+            parts = [
+                np.isnan(n.numbers[name]) if name in n.numbers else np.ones(len(n.groups), bool) for n in reference
+            ]
             patterns.setdefault(np.packbits(_joined(parts, bool)).tobytes(), []).append(name)
         return {
             Statistic("null", c[0].column + (f" and {len(c) - 1} more" if len(c) > 1 else "")): c

@@ -5,10 +5,11 @@ estimated from the reference as in a meta-analysis with random effects (DerSimon
 doi:10.1016/0197-2456(86)90046-2), and the next night is held against the prediction interval of Student's t (Higgins,
 Thompson & Spiegelhalter 2009, doi:10.1111/j.1467-985X.2008.00552.x). A few nights tell little about tau, but there are
 many statistics: each borrows degrees of freedom from all of them (Smyth 2004, doi:10.2202/1544-6115.1027), unless it
-scatters more than they do (as in Phipson et al. 2016, doi:10.1214/16-AOAS920). Shares are compared as the arc
-sine of their root, which scatters evenly, and those of what is rare have exact predictive probabilities by file. An alarm needs a second, exact test too, where there are files enough: the files of the night
-and of the reference dealt anew, with the largest of all statistics (Westfall & Young 1993). So the rate of false alarms
-holds if the nights scatter as a t distribution says, or if files are exchangeable; it needs not both.
+scatters more than they do (as in Phipson et al. 2016, doi:10.1214/16-AOAS920). Shares are compared as the arc sine of
+their root, which scatters evenly, and those of what is rare have exact predictive probabilities by file. An alarm
+needs a second, exact test too, where there are files enough: the files of the night and of the reference dealt anew,
+with the largest of all statistics (Westfall & Young 1993). So the rate of false alarms holds if the nights scatter as
+a t distribution says, or if files are exchangeable; it needs not both.
 """
 
 from __future__ import annotations

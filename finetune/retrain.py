@@ -1,7 +1,7 @@
 """The periodic job: decide whether to train again, do it from production, and let the gate decide on the result.
 
-Everything is kept below the snapshot of the data. Killed anywhere and run again, it goes on with that snapshot: from the
-last whole checkpoint, with the candidate that is there, or with the decision that was taken.
+Everything is kept below the snapshot of the data. Killed anywhere and run again, it goes on with that snapshot: from
+the last whole checkpoint, with the candidate that is there, or with the decision that was taken.
 """
 
 from __future__ import annotations

@@ -230,4 +230,6 @@ def snapshots(root: Path) -> list[Path]:
         Folders, in the order in which they were made.
     """
     found = [path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: ((path / SEAL).stat().st_mtime_ns if (path / SEAL).exists() else 0, path.name))
+    return sorted(
+        found, key=lambda path: ((path / SEAL).stat().st_mtime_ns if (path / SEAL).exists() else 0, path.name)
+    )

@@ -88,8 +88,8 @@ def run_drift(
     Returns
     -------
     dict
-        ``nights``, ``reference`` (first, last, number), ``watched`` (nights), ``rate``, ``tables`` and ``drifted``: what
-        drifted in order of significance.
+        ``nights``, ``reference`` (first, last, number), ``watched`` (nights), ``rate``, ``tables`` and ``drifted``:
+        what drifted in order of significance.
 
     Raises
     ------
@@ -286,8 +286,7 @@ class _Rejects:
             groups=np.array(files, str),
             numbers={Statistic("value", "rows of a file"): np.array([self.entries[night][f] for f in files], float)},
             shares={
-                Statistic("reject", why): np.array([float(file in own) for file in files])
-                for why, own in cases.items()
+                Statistic("reject", why): np.array([float(file in own) for file in files]) for why, own in cases.items()
             },
         )
 

@@ -136,8 +136,7 @@ def _names(entries: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[tuple[s
     for (_, source), entry in entries.items():
         meant.setdefault(source, set()).add(entry["digest"])
     return {
-        key: key[1] if len(meant[key[1]]) == 1 else f"{entry['digest'][:12]}/{key[1]}"
-        for key, entry in entries.items()
+        key: key[1] if len(meant[key[1]]) == 1 else f"{entry['digest'][:12]}/{key[1]}" for key, entry in entries.items()
     }
 
 
@@ -149,9 +148,7 @@ def _read(store: Store, path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _nothing(
-    labels: str, rows: Sequence[Mapping[str, Any]], task: str, there: Sequence[Mapping[str, Any]]
-) -> str:
+def _nothing(labels: str, rows: Sequence[Mapping[str, Any]], task: str, there: Sequence[Mapping[str, Any]]) -> str:
     """Say that nothing matched, with three of each side."""
 
     def name(row: Mapping[str, Any]) -> str:

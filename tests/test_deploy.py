@@ -72,7 +72,9 @@ def test_every_scheduler_runs_all_three() -> None:
     assert [word for name, word in found if name.endswith(".service")] == ["drift", "run", "retrain"]
 
 
-@pytest.mark.parametrize(("name", "words"), list(commands()), ids=lambda value: value if isinstance(value, str) else value[0])
+@pytest.mark.parametrize(
+    ("name", "words"), list(commands()), ids=lambda value: value if isinstance(value, str) else value[0]
+)
 def test_every_command_line_is_one_that_we_take(name: str, words: list[str]) -> None:
     options = build_parser().parse_args(words)
     assert options.module.startswith("pipeline.cli.")

@@ -92,10 +92,15 @@ def _show(options: Namespace, report: dict[str, Any]) -> None:
     gate, held = report.get("gate", {}), report.get("held_out", {})
     for title, part in (
         (f"frozen test, {gate.get('n', 0)} objects: candidate minus production", gate.get("differences", {})),
-        (f"new objects, {held.get('n', 0)}: candidate minus former production", held.get("against", {}).get("best", {})),
+        (
+            f"new objects, {held.get('n', 0)}: candidate minus former production",
+            held.get("against", {}).get("best", {}),
+        ),
     ):
         if part:
-            show_table(options, title, ("figure", "difference"), [(name, figure(value)) for name, value in part.items()])
+            show_table(
+                options, title, ("figure", "difference"), [(name, figure(value)) for name, value in part.items()]
+            )
     lines = [f"{report['task']}: {report['outcome']}"]
     lines += [f"  {reason}" for reason in (*report["reasons"], *gate.get("refused", ()))]
     lines += [f"  {report['error']}"] if "error" in report else []
