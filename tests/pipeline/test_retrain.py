@@ -73,7 +73,7 @@ def test_labels_that_match_nothing_show_three_of_each_side(survey: Path) -> None
     said = str(caught.value)
     assert said.startswith("none of the 5 labels of")
     assert said.count("object_id='star-") == 3
-    assert said.count("object_id='f0.txt:") == 3
+    assert said.count("object_id='f") == 3
     with pytest.raises(LabelError, match="no such file on this machine"):
         gather(str(survey / "catalog"), "toy", str(survey / "nowhere.csv"))
     with pytest.raises(CatalogError, match="no run was committed"):
@@ -96,7 +96,8 @@ def test_the_command_decides_trains_promotes_and_then_has_nothing_to_do(
     assert main([*words, "--min-labels", "1000"]) == 0
     shown = capsys.readouterr().out
     assert "toy: nothing to do" in shown
-    assert "120 objects with new labels, 1000 are enough" in shown
+    assert "60 objects with new labels, 1000 are enough" in shown, "an identifier that two nights share is one object"
+    words += ["--min-labels", "50"]
     assert main([*words, "--dry-run", "--quiet"]) == 0
     assert not list((survey / "models").glob("*/snapshots"))
     assert main([*words, "--json"]) == 0
