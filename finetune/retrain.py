@@ -224,7 +224,8 @@ def decide(
     new = material.groups() - known
     fresh = [alarm for alarm in material.alarms if alarm not in acted]
     age = _age(registry, task.name, now)
-    reasons, no = [], []
+    reasons: list[str] = []
+    no: list[str] = []
     (reasons if len(new) >= policy.min_labels else no).append(
         f"{len(new)} objects with new labels, {policy.min_labels} are enough"
     )
