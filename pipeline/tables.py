@@ -7,6 +7,11 @@ from typing import Any
 from transforms.columns import IDENTITY, PROVENANCE, REJECTS, Column, unique
 from transforms.flags import REGISTRY
 
+_OTHERS = {
+    "rejects": "Inputs that were refused, and why",
+    "drift": "How each night differs from the reference nights (`nightcat drift`)",
+}
+
 
 def table_names() -> tuple[str, ...]:
     """Names of all tables of a catalog.
@@ -14,11 +19,11 @@ def table_names() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        The tasks, and ``rejects``.
+        The tasks, ``rejects`` and ``drift``.
     """
     from finetune import tasks
 
-    return (*tasks.names(), "rejects")
+    return (*tasks.names(), *_OTHERS)
 
 
 def table_columns(name: str) -> tuple[Column, ...]:
@@ -27,7 +32,7 @@ def table_columns(name: str) -> tuple[Column, ...]:
     Parameters
     ----------
     name : str
-        A task's name, or ``rejects``.
+        A task's name, ``rejects`` or ``drift``.
 
     Returns
     -------
@@ -39,8 +44,8 @@ def table_columns(name: str) -> tuple[Column, ...]:
     KeyError
         For a table that does not exist; the message lists those that do.
     """
-    if name == "rejects":
-        return REJECTS
+    if name in _OTHERS:
+        return _other(name)
     if name not in table_names():
         raise KeyError(f"no table named {name!r}; there are {', '.join(table_names())}")
     from finetune import tasks
@@ -56,22 +61,20 @@ def describe_table(name: str) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        A task's name, or ``rejects``.
+        A task's name, ``rejects`` or ``drift``.
 
     Returns
     -------
     dict
         ``table``, ``description``, ``reference``, ``columns`` and ``flags``.
     """
-    about: dict[str, Any] = {"table": name, "description": "Inputs that were refused, and why", "reference": ""}
-    if name != "rejects":
-        columns = table_columns(name)
+    about: dict[str, Any] = {"table": name, "description": _OTHERS.get(name, ""), "reference": ""}
+    columns = table_columns(name)
+    if name not in _OTHERS:
         from finetune import tasks
 
         task = tasks.get(name)
         about.update(description=task.description, reference=task.reference, version=task.version)
-    else:
-        columns = REJECTS
     about["columns"] = [
         {
             "name": column.name,
@@ -85,3 +88,11 @@ def describe_table(name: str) -> dict[str, Any]:
     ]
     about["flags"] = [{"bit": f.bit, "name": f.name, "sentence": f.sentence} for f in REGISTRY]
     return about
+
+
+def _other(name: str) -> tuple[Column, ...]:
+    if name == "rejects":
+        return REJECTS
+    from pipeline.drift_table import COLUMNS
+
+    return COLUMNS

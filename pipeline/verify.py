@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from pipeline import accounting
 from pipeline.catalog import INPUTS, MARGIN, PRIMARY, REJECTS, RUNS, STAGING, UNPLACED, StagedFile, decode
 from pipeline.commit import INTENT
+from pipeline.drift_table import check_drift, drift_files
 from pipeline.hats import CatalogError, derived
 from pipeline.inspection import Fault, check_file, check_margins, margin_rows
 from pipeline.ledger import INPUT_COLUMNS, Ledger
@@ -60,6 +62,7 @@ def verify(root: str) -> list[Fault]:
         faults += _run(store, run, keys)
     faults += _duplicates(keys)
     faults += _derived(store, runs)
+    faults += [Fault(*fault) for fault in check_drift(store)]
     return faults
 
 
@@ -78,6 +81,8 @@ def _unfinished(store: Store, manifests: Iterable[Run], runs: list[Run]) -> Iter
 def _listing(store: Store, runs: Iterable[Run]) -> Iterator[Fault]:
     """Compare what a reader of the folders sees with what the manifests name."""
     named = {file.path for run in runs for file in run.files} | {f"{RUNS}/{run.run_id}.inputs.parquet" for run in runs}
+    with suppress(CatalogError):  # a damaged index is a fault of its own
+        named |= {file.path for file in drift_files(store)}
     found = {path for path in store.find() if path.endswith(".parquet") and not path.startswith(STAGING)}
     found |= {path for path in store.find() if "/Npix=" in path and not path.startswith(STAGING)}
     for path in sorted(found - named):

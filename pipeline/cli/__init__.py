@@ -11,7 +11,17 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 
-from finetune.arguments import add_evaluate, add_files, add_matching, add_pretrain, add_search, add_train, pair
+from finetune.arguments import (
+    LABELS,
+    add_evaluate,
+    add_files,
+    add_matching,
+    add_method,
+    add_pretrain,
+    add_search,
+    add_train,
+    pair,
+)
 
 _Add = Callable[[str, str, str], argparse.ArgumentParser]
 #: Imports make a million objects that live on; with Python's own threshold the collector looks through them again and
@@ -169,10 +179,29 @@ def _add_catalog_commands(add: _Add) -> None:
     command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
     _add_checksums(command)
     _add_display(command)
+    command = add("drift", "pipeline.cli.drift:drift", "Tell what drifted, night by night, against reference nights.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--task", default="", metavar="TASK", help="only this table; default: all, and the rejects")
+    command.add_argument(
+        "--reference",
+        default="",
+        metavar="FIRST:LAST",
+        help="undisturbed nights, as two dates or as a number of nights from the first; default 14",
+    )
+    command.add_argument("--labels", metavar="FILE", help="labels that have arrived, for accuracy and calibration")
+    add_matching(command)
+    command.add_argument(
+        "--alarm",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="chance of any alarm in 30 undisturbed nights; default 0.01",
+    )
+    _add_display(command)
     command = add("tasks", "pipeline.cli.look:tasks", "List the science tasks.")
     _add_display(command)
     command = add("describe", "pipeline.cli.look:describe", "Describe every column and flag bit of a table.")
-    command.add_argument("table", metavar="TABLE", help="a task's name, or rejects")
+    command.add_argument("table", metavar="TABLE", help="a task's name, rejects or drift")
     _add_display(command)
     command = add("formats", "pipeline.cli.look:list_formats", "List the file formats that are read.")
     _add_display(command)
@@ -262,6 +291,24 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument(
         "--floor", dest="floors", action="append", type=pair, metavar="CLASS=RECALL", help="lowest recall of a class"
     )
+    _add_display(command)
+    command = add(
+        "retrain",
+        "pipeline.cli.retrain:retrain",
+        "Train again where labels, drift or age call for it, and promote the result if it holds; exit code 1 if not.",
+    )
+    command.add_argument("--catalog", required=True, metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--labels", required=True, metavar="FILE", help=f"{LABELS}, on this machine")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--task", default="", metavar="TASK", help="default: every task whose labels the file has")
+    command.add_argument("--min-labels", type=int, default=100, metavar="N", help="new objects enough; default 100")
+    command.add_argument("--max-age", type=float, metavar="DAYS", help="days that a model may be in production")
+    command.add_argument("--dry-run", action="store_true", help="decide, and do nothing")
+    add_method(command)
+    command.add_argument(
+        "--floor", dest="floors", action="append", type=pair, metavar="CLASS=RECALL", help="lowest recall of a class"
+    )
+    add_matching(command)
     _add_display(command)
     command = add("rollback", "pipeline.cli.registry:rollback", "Put the model that was in production before back.")
     command.add_argument("task", metavar="TASK", help="a task's name")
