@@ -31,7 +31,6 @@ from transforms.records import Identity
 from transforms.store import Store
 
 DEFAULT_NIGHTS = 14  #: Nights of the reference: half a lunation.
-EMBEDDING = "_embedding"
 _UNWATCHED = {column.name for column in (*IDENTITY, *PROVENANCE)}
 _KEYS = ["source", "hdu", "row"]
 
@@ -107,7 +106,6 @@ def run_drift(
     before = _reference(reference, nights)
     after = [night for night in nights if night > before[-1]] if before else []
     tables = [*sorted({f.table for run in runs for f in run.files if f.kind in (PRIMARY, UNPLACED)}), REJECTS]
-    tables = [name for name in tables if not name.endswith(EMBEDDING)]
     if task and task not in tables:
         raise DriftError(f"{root}: no table {task!r}; there are {', '.join(tables)}")
     if labels is not None and not (task and task in tasks.names()):
@@ -222,7 +220,7 @@ class _Table:
         return Night(
             name=night, groups=_strings(table["source"]), numbers=values, texts=texts,
             flags=table["flags"].to_numpy() if "flags" in table.column_names else None, shares=shares,
-            embedding=self._embedding(night, table),
+            embedding=_embeddings(table),
         )  # fmt: skip
 
     def _read(self, night: str, name: str, columns: Collection[str] | None) -> pa.Table | None:
@@ -246,18 +244,6 @@ class _Table:
             counts[row["source"]] = counts.get(row["source"], 0) + 1
         found = [join.find(Identity(**row), counts[row["source"]] == 1) for row in rows]
         return [{} if number is None else join.rows[number] for number in found]
-
-    def _embedding(self, night: str, table: pa.Table) -> np.ndarray | None:
-        """Vectors of the side table, in the order of the rows; NaN for a row without one."""
-        vectors = self._read(night, self.name + EMBEDDING, [*_KEYS, "embedding"])
-        if vectors is None or not vectors.num_rows:
-            return None
-        keys = zip(*(vectors[key].to_pylist() for key in _KEYS), strict=True)
-        place = {key: index for index, key in enumerate(keys)}
-        values = np.array(vectors["embedding"].to_pylist(), float)
-        padded = np.concatenate([values, np.full((1, values.shape[1]), np.nan)])
-        rows = zip(*(table[key].to_pylist() for key in _KEYS), strict=True)
-        return padded[[place.get(key, len(values)) for key in rows]]
 
 
 class _Rejects:
@@ -301,6 +287,18 @@ def _columns(table: pa.Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
         elif pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
             numbers[name] = pc.cast(table[name], pa.float64()).to_numpy(zero_copy_only=False).astype(float)
     return numbers, texts
+
+
+def _embeddings(table: pa.Table) -> np.ndarray | None:
+    """Vectors of the rows, NaN for a row without one; None where the night was run without ``--embeddings``."""
+    if "embedding" not in table.column_names:
+        return None
+    vectors = table["embedding"].to_pylist()
+    wide = max((len(vector) for vector in vectors if vector is not None), default=0)
+    if not wide:
+        return None
+    gap = [np.nan] * wide
+    return np.array([gap if vector is None else vector for vector in vectors], float)
 
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:

@@ -21,6 +21,7 @@ from pipeline.hats import CatalogError
 from pipeline.verify import verify
 from tests.pipeline import nights
 from tests.pipeline.nights import file, run
+from transforms.columns import FLOAT32_LIST, Column
 from transforms.store import Store
 
 FIRST = 10  #: Nights 2026-11-01 to -10 are the reference; six more follow.
@@ -192,37 +193,28 @@ def test_labels_tell_accuracy_and_calibration(tmp_path: Path, monkeypatch: pytes
     assert {row["kind"] for row in rows if row["alarm"]} == {"accuracy"}
 
 
-def test_embeddings_beside_a_table_are_watched(tmp_path: Path) -> None:
-    """The side table is made by hand here: only what the reading needs of it."""
-    from pipeline.drift import _Table
-    from pipeline.ledger import Ledger
+def test_embeddings_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the vectors move, every file has a row without one, and one night was run without embeddings."""
 
-    root = make(tmp_path / "catalog", FIRST)
-    ledger = Ledger(root)
-    runs = ledger.runs()
-    reader = _Table(ledger.store, runs, "toy", None)
-    plain = reader.night(night_name(0))
-    assert plain.embedding is None
-    first = runs[0]
-    table = reader._read(first.night, "toy", ["source", "hdu", "row"])
-    shuffled = table.take(list(reversed(range(1, table.num_rows))))
-    vectors = np.arange(shuffled.num_rows * 3, dtype=np.float32)
-    side = shuffled.append_column("embedding", pa.FixedSizeListArray.from_arrays(vectors, 3))
-    sink = pa.BufferOutputStream()
-    pq.write_table(side, sink)
-    ledger.store.write("toy_embedding/x.parquet", bytes(sink.getvalue()))
-    entry = nights.staged_file(b"", "toy_embedding/x.parquet", "toy_embedding", "unplaced", -1, side.num_rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "runs", [*runs, _Like(first, entry)])
-        found = reader.night(first.night).embedding
-    assert found.shape == (table.num_rows, 3)
-    assert np.isnan(found[0]).all(), "a row without a vector"
-    np.testing.assert_array_equal(found[1:], vectors.reshape(-1, 3)[::-1])
+    def embedded(source: str, n: int, *, night: str, **more: Any) -> list[dict]:
+        rng = np.random.default_rng([*source.encode()])
+        moved = 3.0 if night >= night_name(FIRST) else 0.0
+        vectors = rng.normal(moved, 1, (n, 3)).astype(np.float32)
+        without = night == night_name(3)
+        rows = PLAIN_ROWS(source, n, night=night, **more)
+        return [
+            {**row, "embedding": None if without or not i else vector}
+            for i, (row, vector) in enumerate(zip(rows, vectors, strict=True))
+        ]
 
-
-class _Like:
-    def __init__(self, run: Any, entry: Any) -> None:
-        self.night, self.files = run.night, (entry,)
+    monkeypatch.setattr(nights, "rows", embedded)
+    columns = (*nights.COLUMNS, Column("embedding", FLOAT32_LIST, "", "", "Embedding"))
+    root = str(tmp_path / "catalog")
+    for number in range(FIRST + 2):
+        run(root, [file(f"n{number:02d}_{i}.fits") for i in range(8)], night=night_name(number), columns=columns)
+    report = run_drift(root, reference=str(FIRST))
+    assert {(row["kind"], row["column_name"]) for row in report["drifted"]} >= {("embedding", "axis 1")}
+    assert {row["kind"] for row in report["drifted"]} <= {"embedding", "joint"}
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
