@@ -112,9 +112,9 @@ def compare(data: source.Data, args: argparse.Namespace) -> dict[str, Any]:
 def loop(name: str, steps: int, rounds: int) -> dict[str, Any]:
     """Seconds for a step of ours and of a plain loop over the same batches, in turn, on simulated objects."""
     task = tasks.get(name)
-    examples = [replace(e, record=measure(e.record)) for e in task.simulate(64, 0)]
-    prepared, _, _ = prepare_all(task, examples)
-    rows = pairs(task, examples[: len(prepared)], prepared)
+    examples = [replace(e, record=next(iter(measure(e.record, {})))) for e in task.simulate(64, 0)]
+    kept, prepared, _ = prepare_all(task, examples)
+    rows = pairs(task, kept, prepared)
     given = {"steps": steps, "evaluations": 0, "batch_size": 16}
     options = make_options(task, given)
     build = start_options(task, options)

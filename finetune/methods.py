@@ -217,11 +217,10 @@ def _with_adapters(model: Any, method: Method, head: Sequence[str]) -> Any:
     except ImportError as error:
         raise ValueError(f"method {method.kind!r} needs the package peft: pip install 'nightcat[peft]'") from error
     inside = tuple(f"{name}." for level in blocks(model, head) for name in level)
-    kinds = _ADAPTED if method.kind == "lora" else (nn.Linear,)
     targets = [
         name
         for name, module in model.named_modules()
-        if name.startswith(inside) and isinstance(module, kinds) and getattr(module, "groups", 1) == 1
+        if name.startswith(inside) and isinstance(module, _ADAPTED) and getattr(module, "groups", 1) == 1
     ]
     if not targets:
         raise ValueError(f"method {method.kind!r}: the model has no block with a layer that takes an adapter")

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import importlib
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from astropy import units as u
 from finetune import tasks
 from finetune.bundle import Info, load_bundle
 from finetune.bundle_writing import save_bundle
+from finetune.methods import apply_method, finish_method, parameter_names, parse_method
 from finetune.network import Network, accepted, stack, to_tensor
 from finetune.predict import TaskPredictor, load_predictor, make_predictor
 from finetune.task import Baseline, Example, Prepared, Task
@@ -249,6 +251,38 @@ def test_a_few_steps_lower_the_loss(case: Case, tmp_path: Path) -> None:
     before = validation_loss(task, model, rows, torch.device("cpu"))
     SurveyTrainer(task, model, rows, [], options, 0, str(tmp_path)).fit()
     assert validation_loss(task, model, rows, torch.device("cpu")) < before
+
+
+@pytest.mark.parametrize("method", ["head", "layers:1", "lora", "ia3"])
+def test_every_method_learns_and_leaves_the_rest_alone(case: Case, method: str, tmp_path: Path) -> None:
+    """A few steps on wrong labels; what comes out has the weights of the task's own model, and few of them moved."""
+    if method in ("lora", "ia3"):
+        pytest.importorskip("peft")
+    task = replace(case.task, augment=None)
+    options = make_options(task, {
+        "steps": 5, "batch_size": 8, "evaluations": 0, "warmup": 0.0, "ema": 0.0, "schedule": "constant_with_warmup",
+        "members": 1, "balance": (), "method": method,
+    })  # fmt: skip
+    model = apply_method(copy.deepcopy(case.model), parse_method(method), task.options["head"])
+    learning = {name for name, one in parameter_names(model).items() if one.requires_grad}
+    labels = [e.labels for e in case.examples[:8]]
+    targets = [task.encode(one) for one in [*labels[1:], labels[0]]]
+    rows = list(zip(case.prepared[:8], targets, strict=True))
+    before = validation_loss(task, model, rows, torch.device("cpu"))
+    SurveyTrainer(task, model, rows, [], options, 0, str(tmp_path)).fit()
+    after = validation_loss(task, model, rows, torch.device("cpu"))
+    assert after < before
+    whole = finish_method(model).eval()
+    assert validation_loss(task, whole, rows, torch.device("cpu")) == pytest.approx(after, rel=1e-4)
+    own = dict(case.model.named_parameters())
+    assert list(dict(whole.named_parameters())) == list(own)
+    moved = {name for name, one in whole.named_parameters() if not torch.equal(one, own[name])}
+    head = [re.compile(pattern) for pattern in task.options["head"]]
+    assert any(pattern.search(name) for pattern in head for name in moved)
+    if method in ("head", "layers:1"):
+        assert moved <= learning
+    else:
+        assert not any(own[name].ndim < 2 for name in moved if not any(pattern.search(name) for pattern in head))
 
 
 def test_the_bundle_gives_the_same_answers(case: Case, tmp_path: Path) -> None:
