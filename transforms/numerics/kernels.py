@@ -14,7 +14,8 @@ from scipy.special import ive
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 REACH = 5.0  #: Sigma at which a kernel ends; what is cut off is below 1e-6.
-MIN_WEIGHT = 0.5  #: Share of the kernel that has to lie on good pixels, else the result is bad.
+SMALLEST = 0.2  #: Pixels; widths below are mixed with none at all.
+MIN_WEIGHT = 0.5  #: Share of the kernel within the frame that has to lie on good pixels, else the result is bad.
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
@@ -59,7 +60,8 @@ def blur_plane(
     variance : ndarray of float64, shape (ny, nx), or None
         Of each pixel taken alone: neighbours are correlated now.
     good : ndarray of bool, shape (ny, nx)
-        False where the pixel was bad, or where less than half of the kernel lies on good pixels.
+        False where the pixel was bad, or where less than half of the kernel's part within the frame lies on good
+        pixels.
     """
     kernel = gaussian_kernel(sigma)
 
@@ -69,7 +71,7 @@ def blur_plane(
         return plane
 
     weight = smooth(good.astype(np.float64), kernel)
-    kept = good & (weight >= MIN_WEIGHT if sigma > 0 else good)
+    kept = good & (weight >= MIN_WEIGHT * smooth(np.ones(good.shape), kernel))
     # Beyond the edge the sky goes on: dividing by the weight keeps its level there, and light within is unchanged.
     safe = np.where(kept, weight, 1.0)
     out = np.where(kept, smooth(np.where(good, flux, 0.0).astype(np.float64), kernel) / safe, 0.0)
@@ -100,18 +102,28 @@ def blur_series(
     flux, variance, good : ndarray, ndarray or None, ndarray of bool
         As in ``blur_plane``. A flat continuum stays exactly as it is.
     """
-    n = flux.size
-    half = min(math.ceil(REACH * float(np.max(sigma, initial=0.0))) + 3, n - 1)
-    planes = {"flux": flux, "good": np.ones(n), "variance": np.zeros(n) if variance is None else variance}
-    padded = {k: np.pad(np.where(good, plane, 0.0).astype(np.float64), half) for k, plane in planes.items()}
-    total, weight, spread = np.zeros(n), np.zeros(n), np.zeros(n)
-    for step in range(-half, half + 1):
-        share = ive(abs(step), np.square(sigma))
-        part = slice(half + step, half + step + n)
-        total += share * padded["flux"][part]
-        weight += share * padded["good"][part]
-        spread += share**2 * padded["variance"][part]
-    kept = good & (weight >= MIN_WEIGHT)
+    planes = [np.where(good, plane, 0.0).astype(np.float64) for plane in (flux, np.ones(good.size))]
+    planes.append(np.ones(good.size))
+    spread = np.where(good, 0.0 if variance is None else variance, 0.0).astype(np.float64)
+    wanted = np.square(np.asarray(sigma, np.float64))
+    nodes = _nodes(float(wanted.min()), float(wanted.max()))
+    total, weight, inside, noise = (np.zeros(good.size) for _ in range(4))
+    for k, node in enumerate(nodes):
+        # Between two nodes the mean of both kernels has the sum one and the variance asked for.
+        share = np.interp(wanted, nodes, np.eye(nodes.size)[k])
+        kernel = gaussian_kernel(math.sqrt(node))
+        for out, plane in zip((total, weight, inside), planes, strict=True):
+            out += share * convolve1d(plane, kernel, mode="constant")
+        noise += share * convolve1d(spread, kernel**2, mode="constant")
+    kept = good & (weight >= MIN_WEIGHT * inside)
     safe = np.where(kept, weight, 1.0)
-    out = np.where(kept, total / safe, 0.0)
-    return out, None if variance is None else np.where(kept, spread / safe**2, 0.0), kept
+    blurred = np.where(kept, total / safe, 0.0)
+    return blurred, None if variance is None else np.where(kept, noise / safe**2, 0.0), kept
+
+
+def _nodes(low: float, high: float) -> np.ndarray:
+    """Variances between which kernels are mixed: neighbours differ by a fifth in width, so that a mix is a Gaussian."""
+    first = max(low, min(high, SMALLEST**2))
+    count = max(math.ceil(math.log(max(high / first, 1.0)) / (2 * math.log(1.2))) + 1, 1) if first > 0 else 1
+    nodes = np.geomspace(first, high, count) if first > 0 else np.zeros(1)
+    return np.unique(np.concatenate([[0.0] if low < first else [], nodes]))
