@@ -10,7 +10,7 @@ import pytest
 from finetune.augment.copies import make_copies, measured_again
 from finetune.bundle import Info
 from finetune.card import model_card
-from finetune.tasks import get
+from finetune.tasks import get, names
 from finetune.train import prepare_all, prepare_data, train_task
 from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, make_options
@@ -18,7 +18,9 @@ from tests.finetune.augment.test_light_curves import PERIOD, pulsator
 from tests.finetune.toy_task import TASK, Cut, example
 from transforms.attempt import Unusable
 from transforms.period import measure_light_curve
+from transforms.records import Cutout, LightCurve, Spectrum
 
+TELESCOPES = {Cutout: "sdss:0.5", Spectrum: "lamost", LightCurve: "rubin"}
 EXAMPLES = [example(f"star{i}", ("faint", "bright")[i % 2], np.random.default_rng(i)) for i in range(24)]
 
 
@@ -80,14 +82,27 @@ def test_only_the_network_learns_from_copies() -> None:
     assert augmented["changed"]["noise"] == 48
 
 
-def test_copies_change_what_is_learnt_and_are_repeatable() -> None:
-    def history(**given):
-        return train_task(TASK, EXAMPLES[:16], EXAMPLES[16:], make_options(TASK, {"steps": 8, **given})).history
+def test_copies_are_repeatable_and_hang_on_the_seed() -> None:
+    def made(**given):
+        data = prepare_data(TASK, EXAMPLES[:16], EXAMPLES[16:], make_options(TASK, given))
+        return np.array([one["flux"] for one in data.copies.prepared])
 
-    plain, one, two = history(), history(augment="noise=3"), history(augment=["noise=3"])
-    assert one == two
-    assert one != plain
-    assert history(augment_copies=9) == plain  # without a name there are no copies
+    one, two = made(augment="noise=3"), made(augment=["noise=3"])
+    assert one.shape == (64, 8)
+    assert (one == two).all()
+    assert not (one == made(augment="noise=3", seed=1)).any()
+    assert made(augment_copies=9).size == 0  # without a name there are no copies
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_task_gets_it_by_its_kind_of_record(name: str) -> None:
+    task = get(name)
+    kept, prepared, _ = prepare_all(task, task.simulate(3, 0))
+    copies = make_copies(task, kept, prepared, ["noise=5", TELESCOPES[task.record]], 2, 0)
+    assert len(copies.prepared) == 2 * len(kept)
+    assert copies.changed["noise"] > 0
+    for own, new in zip(prepared, copies.prepared[::2], strict=True):
+        assert {k: np.shape(v) for k, v in own.items()} == {k: np.shape(v) for k, v in new.items()}
 
 
 def test_an_augmentation_that_can_do_nothing_is_a_clear_error() -> None:
