@@ -94,7 +94,7 @@ class SpectrumSurvey:
         As it is asked for.
     wavelength : tuple of float
         First and last, Angstrom in vacuum.
-    resolution : tuple of (float, float, float)
+    resolution : tuple of (float, float)
         Pieces of the resolving power: wavelength at which it begins, and power; linear between neighbours.
     step : float
         Pixels: of log10 wavelength where below 0.01, else Angstrom.
@@ -240,7 +240,7 @@ IMAGES = (
     ),
     ImageSurvey(
         "rubin", 0.2, 0.83, {"u": 23.9, "g": 25.0, "r": 24.7, "i": 24.0, "z": 23.3, "y": 22.1},
-        "Ivezic et al. (2019), ApJ 873, 111: one visit of 30 s, design depth; seeing in r of Rubin's SMTN-002",
+        "Ivezic et al. (2019), ApJ 873, 111: one visit of 30 s, design depth; seeing in r of SMTN-002",
     ),
     ImageSurvey(
         "euclid", 0.1, 0.16, {"r": 26.2, "i": 26.2},
@@ -256,10 +256,10 @@ SPECTRA = (
         "144",
     ),
     SpectrumSurvey(
-        "desi", (3600.0, 9800.0), ((3600.0, 2000.0), (5660.0, 3200.0), (5661.0, 3200.0), (7220.0, 4100.0),
-                                   (7470.0, 4100.0), (9800.0, 5100.0)), 0.8, (5.0, 100.0),
-        "DESI Collaboration (2022), AJ 164, 207: ranges and resolving power of three arms; pixels of Guy et al. "
-        "(2023), AJ 165, 144",
+        "desi", (3600.0, 9800.0), ((3600.0, 2000.0), (5550.0, 3200.0), (6560.0, 4100.0), (9800.0, 5000.0)), 0.8,
+        (5.0, 100.0),
+        "DESI's pages on its spectrographs (desi.lbl.gov): range and resolving power of three arms; DESI Collaboration "
+        "(2022), AJ 164, 207; pixels of Guy et al. (2023), AJ 165, 144",
     ),
     SpectrumSurvey(
         "lamost", (3700.0, 9000.0), ((3700.0, 1800.0), (9000.0, 1800.0)), 1e-4, (6.0, 100.0),
