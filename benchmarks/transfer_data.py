@@ -20,7 +20,7 @@ from finetune.tasks import get
 from finetune.train import prepare_all
 from transforms.period import measure_light_curve
 
-PER_CLASS = 75  #: EROS-1 stars of a class to train on.
+PER_CLASS = 50  #: EROS-1 stars of a class to train on.
 Figure = tuple[str, str, Callable[[np.ndarray, np.ndarray], float], bool]
 
 
@@ -120,7 +120,7 @@ def variable(root: Path) -> Data:
     """EROS-1, four classes; RR Lyrae stars of SDSS Stripe 82 judge, and as many other stars of EROS-1."""
     task, stars = get("variable_star"), _eros(root)
     inside, outer = stars[::2], stars[1::2]
-    rr = [measure_light_curve(record, {}) for record, _ in variable_data.stripe_82(root)[::2]]
+    rr = [measure_light_curve(record, {}) for record, _ in variable_data.stripe_82(root)[::3]]
     names = np.array(task.classes)
     used = [task.classes.index(name) for name in sorted(set(EROS.values()))]
     kept, prepared, _ = prepare_all(task, inside)

@@ -134,8 +134,8 @@ def augmentation_page() -> str:
     lines = [
         NOTE,
         "# Augmentation\n",
-        "`nightcat train TASK ... --set augment=LIST` trains on what other telescopes, worse nights or greater distances",
-        "would make of the training objects. `LIST` has names with commas between, each of the form",
+        "`nightcat train TASK ... --set augment=LIST` trains on what other telescopes, worse nights or greater",
+        "distances would make of the training objects. `LIST` has names with commas between, each of the form",
         f"{FORM}:\n",
         "```",
         "nightcat train stellar_parameters ... --set augment=desi,boss:0.5",

@@ -20,7 +20,7 @@ from transforms.attempt import Unusable
 from transforms.period import measure_light_curve
 from transforms.records import Cutout, LightCurve, Spectrum
 
-TELESCOPES = {Cutout: "sdss:0.5", Spectrum: "lamost", LightCurve: "rubin"}
+SECOND = {Cutout: "seeing=8", Spectrum: "lamost", LightCurve: "rubin"}
 EXAMPLES = [example(f"star{i}", ("faint", "bright")[i % 2], np.random.default_rng(i)) for i in range(24)]
 
 
@@ -98,7 +98,7 @@ def test_copies_are_repeatable_and_hang_on_the_seed() -> None:
 def test_every_task_gets_it_by_its_kind_of_record(name: str) -> None:
     task = get(name)
     kept, prepared, _ = prepare_all(task, task.simulate(3, 0))
-    copies = make_copies(task, kept, prepared, ["noise=5", TELESCOPES[task.record]], 2, 0)
+    copies = make_copies(task, kept, prepared, ["noise=5", SECOND[task.record]], 2, 0)
     assert len(copies.prepared) == 2 * len(kept)
     assert copies.changed["noise"] > 0
     for own, new in zip(prepared, copies.prepared[::2], strict=True):
