@@ -67,7 +67,7 @@ def _stamp_noise(record: Cutout, factor: float, rng: np.random.Generator) -> Cut
 
 def _stamp_blur(record: Cutout, fwhm: float, rng: np.random.Generator) -> Cutout:
     own = record.psf_fwhm or stamps.NYQUIST
-    return stamps.to_seeing(record, float(np.hypot(own, rng.uniform(0, fwhm))))
+    return stamps.seen_through(record, float(np.hypot(own, rng.uniform(0, fwhm))), rng)
 
 
 def _spectrum_noise(record: Spectrum, factor: float, rng: np.random.Generator) -> Spectrum:
@@ -110,7 +110,7 @@ SINGLE: tuple[Entry, ...] = (
     Entry("pixels", Cutout, 2.0, "", "Pixels up to this many times as large",
           lambda r, s, rng: stamps.to_larger_pixels(r, float(rng.uniform(1, max(s, 1.0))))),
     Entry("lsf", Spectrum, 100.0, "km/s", "Lines broadened by a Gaussian of up to this sigma",
-          lambda r, s, rng: spectra.broadened(r, float(rng.uniform(0, s)))),
+          lambda r, s, rng: spectra.noise_restored(spectra.broadened(r, float(rng.uniform(0, s))), r, rng)),
     Entry("bands", Cutout, 0.3, "", "Each band is lost with this probability, never all", _stamp_bands),
     Entry("bands", LightCurve, 0.3, "", "Each band is lost with this probability, never all", _curve_bands),
     Entry("colour", Cutout, 0.05, "mag", "The response of each band is off by this (standard deviation)",

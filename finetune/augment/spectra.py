@@ -119,6 +119,31 @@ def to_resolution(record: Spectrum, power: np.ndarray | float) -> Spectrum:
     return broadened(record, np.sqrt(np.maximum(wanted**2 - line_width(record) ** 2, 0.0)))
 
 
+def noise_restored(record: Spectrum, before: Spectrum, rng: np.random.Generator) -> Spectrum:
+    """Add the noise that a convolution took from each pixel: a coarser spectrograph catches no more photons.
+
+    Parameters
+    ----------
+    record, before : Spectrum
+        After the convolution and before it, on the same pixels.
+    rng : Generator
+        Source of the noise.
+
+    Returns
+    -------
+    Spectrum
+        With the variance of before; the same where the noise is not known.
+    """
+    if record is before or record.ivar is None or before.ivar is None:
+        return record
+    good = (record.ivar > 0) & (before.ivar > 0)
+    new = np.where(good, 1 / np.where(good, record.ivar, 1.0).astype(np.float64), 0.0)
+    missing = np.where(good, np.maximum(1 / np.where(good, before.ivar, 1.0).astype(np.float64) - new, 0.0), 0.0)
+    flux = record.flux + rng.normal(size=new.size) * np.sqrt(missing)
+    whole = np.where(good, 1 / np.where(good, new + missing, 1.0), record.ivar)
+    return replace(record, flux=flux.astype(np.float32), ivar=whole.astype(np.float32))
+
+
 def to_grid(record: Spectrum, wavelength: np.ndarray) -> Spectrum:
     """Rebin to other pixels, its light kept.
 

@@ -66,6 +66,27 @@ def to_seeing(record: Cutout, fwhm: float) -> Cutout:
     return replace(record, flux=flux, ivar=ivar, mask=mask, psf_fwhm=fwhm)
 
 
+def seen_through(record: Cutout, fwhm: float, rng: np.random.Generator) -> Cutout:
+    """Worsen the seeing, and add the noise that the convolution took from each pixel: a worse night is not less noisy.
+
+    Parameters
+    ----------
+    record : Cutout
+        The stamp.
+    fwhm : float
+        Full width at half maximum of a point afterwards, pixels.
+    rng : Generator
+        Source of the noise.
+
+    Returns
+    -------
+    Cutout
+        The same where points are as wide already.
+    """
+    worse = to_seeing(record, fwhm)
+    return record if worse is record else to_noise(worse, sky_sigma(record), rng)
+
+
 def to_larger_pixels(record: Cutout, factor: float) -> Cutout:
     """Put a stamp on larger pixels, its light kept.
 

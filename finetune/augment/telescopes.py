@@ -68,7 +68,7 @@ class ImageSurvey:
         fwhm = self.seeing * float(np.exp(rng.normal(0, SEEING_SCATTER)))
         record = stamps.to_larger_pixels(record, self.pixel_scale / (record.pixel_scale or 1.0))
         scale = record.pixel_scale or 1.0
-        record = stamps.to_seeing(record, fwhm / scale)
+        record = stamps.seen_through(record, fwhm / scale, rng)
         if record.zero_point is None or not all(match.get(band) for band in record.bands):
             return record
         limits = [
@@ -156,7 +156,7 @@ class SpectrumSurvey:
         Spectrum
             The same where it is worse already.
         """
-        out = spectra.to_resolution(record, self.power(record.wavelength))
+        out = spectra.noise_restored(spectra.to_resolution(record, self.power(record.wavelength)), record, rng)
         out = spectra.to_grid(out, self.grid())
         first, last = self.wavelength
         out = spectra.cut(out, (out.wavelength >= first) & (out.wavelength <= last))

@@ -160,3 +160,13 @@ def test_masked_pixels_lend_nothing() -> None:
     for survey in SPECTRA:
         assert np.abs(survey.observe(spoilt, np.random.default_rng(0)).flux).max() < 10
     assert (record.flux == lines(step=1.0).flux).all()
+
+
+def test_a_coarser_spectrograph_is_not_less_noisy() -> None:
+    record = lines(step=1.0, depth=0.0)
+    smooth = spectra.broadened(record, 200.0)
+    again = spectra.noise_restored(smooth, record, np.random.default_rng(7))
+    assert smooth.flux.std() < 0.6 * record.flux.std()
+    assert again.flux.std() == pytest.approx(0.01, rel=0.05)
+    assert again.ivar == pytest.approx(record.ivar, rel=1e-3)
+    assert spectra.noise_restored(record, record, np.random.default_rng(7)) is record

@@ -183,3 +183,11 @@ def test_what_comes_in_is_never_written_to() -> None:
                 stamps.redshifted(record, 0.05, 0.1, rng), stamps.sky_residual(record, 1, rng)):  # fmt: skip
         assert new is not record
     assert all((a == b).all() for a, b in zip(before, (record.flux, record.ivar, record.mask), strict=True))
+
+
+def test_a_worse_night_is_not_less_noisy() -> None:
+    record = point(noise=2.0, flux=0.0)
+    worse = stamps.seen_through(record, 6.0, np.random.default_rng(7))
+    assert worse.flux.std() == pytest.approx(2.0, rel=0.05)
+    assert worse.ivar == pytest.approx(record.ivar, rel=1e-3)
+    assert stamps.to_seeing(record, 6.0).flux.std() < 1.0
