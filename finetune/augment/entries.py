@@ -108,7 +108,7 @@ SINGLE: tuple[Entry, ...] = (
           lambda r, s, rng: light_curves.fainter(r, float(rng.uniform(0, s)), rng)),
     Entry("seeing", Cutout, 3.0, "pixels", "A Gaussian of up to this width at half maximum", _stamp_blur),
     Entry("pixels", Cutout, 2.0, "", "Pixels up to this many times as large",
-          lambda r, s, rng: stamps.to_larger_pixels(r, float(rng.uniform(1, max(s, 1.0))))),
+          lambda r, s, rng: stamps.on_larger_pixels(r, float(rng.uniform(1, max(s, 1.0))), rng)),
     Entry("lsf", Spectrum, 100.0, "km/s", "Lines broadened by a Gaussian of up to this sigma",
           lambda r, s, rng: spectra.noise_restored(spectra.broadened(r, float(rng.uniform(0, s))), r, rng)),
     Entry("bands", Cutout, 0.3, "", "Each band is lost with this probability, never all", _stamp_bands),

@@ -116,6 +116,27 @@ def to_larger_pixels(record: Cutout, factor: float) -> Cutout:
     )  # fmt: skip
 
 
+def on_larger_pixels(record: Cutout, factor: float, rng: np.random.Generator) -> Cutout:
+    """Put a stamp on larger pixels whose noise is independent, as that of a camera is: its variance goes with the area.
+
+    Parameters
+    ----------
+    record : Cutout
+        The stamp.
+    factor : float
+        Size of a new pixel in old ones.
+    rng : Generator
+        Source of the noise that sharing old pixels between new ones averaged away.
+
+    Returns
+    -------
+    Cutout
+        The same where ``to_larger_pixels`` leaves it.
+    """
+    coarse = to_larger_pixels(record, factor)
+    return record if coarse is record else to_noise(coarse, factor * sky_sigma(record), rng)
+
+
 def sky_sigma(record: Cutout) -> np.ndarray:
     """Noise of the sky in each band.
 

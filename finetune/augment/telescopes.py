@@ -66,7 +66,7 @@ class ImageSurvey:
                 return record
             record = stamps.keep_bands(record, [match[band] is not None for band in record.bands])
         fwhm = self.seeing * float(np.exp(rng.normal(0, SEEING_SCATTER)))
-        record = stamps.to_larger_pixels(record, self.pixel_scale / (record.pixel_scale or 1.0))
+        record = stamps.on_larger_pixels(record, self.pixel_scale / (record.pixel_scale or 1.0), rng)
         scale = record.pixel_scale or 1.0
         record = stamps.seen_through(record, fwhm / scale, rng)
         if record.zero_point is None or not all(match.get(band) for band in record.bands):

@@ -191,3 +191,11 @@ def test_a_worse_night_is_not_less_noisy() -> None:
     assert worse.flux.std() == pytest.approx(2.0, rel=0.05)
     assert worse.ivar == pytest.approx(record.ivar, rel=1e-3)
     assert stamps.to_seeing(record, 6.0).flux.std() < 1.0
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.5, 2.0])
+def test_the_noise_of_larger_pixels_goes_with_their_area(factor: float) -> None:
+    record = point(noise=2.0, flux=0.0, side=141)
+    coarse = stamps.on_larger_pixels(record, factor, np.random.default_rng(7))
+    assert coarse.flux.std() == pytest.approx(2.0 * factor, rel=0.05)
+    assert 1 / np.sqrt(np.median(coarse.ivar)) == pytest.approx(2.0 * factor, rel=0.01)
