@@ -122,7 +122,67 @@ def training_page() -> str:
     return "\n".join(lines) + "\n\n" + (HERE / "parts" / "training.md").read_text(encoding="utf-8")
 
 
+def augmentation_page() -> str:
+    """Telescopes and single augmentations, from their declarations."""
+    from finetune.augment.entries import SINGLE
+    from finetune.augment.plan import FORM
+    from finetune.augment.telescopes import IMAGES, LIGHT_CURVES, SPECTRA
+
+    def depths(survey: object) -> str:
+        return ", ".join(f"{band} {value:g}" for band, value in survey.depth.items()) or "none"
+
+    lines = [
+        NOTE,
+        "# Augmentation\n",
+        "`nightcat train TASK ... --set augment=LIST` trains on what other telescopes, worse nights or greater",
+        "distances would make of the training objects. `LIST` has names with commas between, each of the form",
+        f"{FORM}:\n",
+        "```",
+        "nightcat train stellar_parameters ... --set augment=desi,boss:0.5",
+        "nightcat train variable_star ... --set augment=rubin,noise=5:0.3 --set augment_copies=2",
+        "nightcat train galaxy_morphology ... --set augment=seeing=4,bands:0.5",
+        "```",
+        "It stands in the bundle's training options, with how many copies each changed, and in the model card. Every",
+        "task has it, by the kind of record that it works on.\n",
+        "## Single augmentations\n",
+        "| name | record | strength | what happens |",
+        "|---|---|---|---|",
+    ]
+    for e in SINGLE:
+        size = f"{e.strength:g} {e.unit}".strip()
+        lines.append(f"| `{e.name}` | {e.record.__name__} | {size} | {e.meaning} |")
+    lines += [
+        "\n## Telescopes: images\n",
+        "| name | arcsec per pixel | seeing, arcsec | depth, AB at 5 sigma | source |",
+        "|---|---:|---:|---|---|",
+    ]
+    lines += [f"| `{s.name}` | {s.pixel_scale:g} | {s.seeing:g} | {depths(s)} | {s.source} |" for s in IMAGES]
+    lines += [
+        "\n## Telescopes: spectra\n",
+        "| name | Angstrom | resolving power | pixels | S/N per 69 km/s | source |",
+        "|---|---|---|---|---|---|",
+    ]
+    for s in SPECTRA:
+        power = ", ".join(f"{r:g} at {w:g}" for w, r in s.resolution)
+        step = f"{s.step:g} in log10" if s.step < 0.01 else f"{s.step:g} Angstrom"
+        (first, last), (low, high) = s.wavelength, s.signal_to_noise
+        lines.append(f"| `{s.name}` | {first:g} to {last:g} | {power} | {step} | {low:g} to {high:g} | {s.source} |")
+    lines += [
+        "\nThe range of signal to noise is a choice of ours, around what each survey asks of spectra with published",
+        "parameters; a copy draws from it, even in the logarithm.",
+        "\n## Telescopes: light curves\n",
+        "| name | filters | days between visits | clear | days | dark share of a year | floor | depth, AB at 5 sigma "
+        "| source |",
+        "|---|---|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for s in LIGHT_CURVES:
+        times = f"{s.interval:g} | {s.clear:g} | {s.length:g} | {s.dark:g} | {s.floor:g}"
+        lines.append(f"| `{s.name}` | {', '.join(s.bands)} | {times} | {depths(s)} | {s.source} |")
+    return "\n".join(lines) + "\n\n" + (HERE / "parts" / "augmentation.md").read_text(encoding="utf-8")
+
+
 PAGES = {
+    "augmentation.md": augmentation_page,
     "formats.md": formats_page,
     "flags.md": flags_page,
     "schema.md": schema_page,

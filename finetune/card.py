@@ -61,6 +61,7 @@ def _origin(task: Task, info: Info, digest: str) -> list[tuple[str, str]]:
         ("training", chosen or "not recorded"),
         *_backbone(info.data.get("backbone", {})),
         ("objects", counts or "not recorded"),
+        *_augmented(options, info.data.get("augmented", {})),
         ("origins", origins or "not recorded"),
         ("data fingerprint (SHA-256)", f"`{info.data.get('fingerprint', '') or 'not recorded'}`"),
         ("bundle digest (SHA-256)", f"`{digest}`"),
@@ -76,6 +77,14 @@ def _backbone(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     digests = ", ".join(f"{name} SHA-256 `{digest}`" for name, digest in found["sha256"].items())
     kind = f" ({found['model_type']})" if found["model_type"] else ""
     return [("backbone", f"{found['name']}{kind}, {digests}")]
+
+
+def _augmented(options: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not found:
+        return []
+    changed = ", ".join(f"{name} changed {n}" for name, n in found["changed"].items())
+    asked = ",".join(options.get("augment", ()))
+    return [("augmentation of training objects", f"`{asked}`: {found['copies']} copies; {changed}")]
 
 
 def _evaluation(title: str, evaluation: Mapping[str, Any]) -> list[str]:

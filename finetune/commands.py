@@ -119,6 +119,8 @@ def run_train(
     parts = plan.apply(dataset.examples)
     say("split: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     trained = train_task(task, parts["train"], parts["validation"], chosen)
+    if "augmented" in trained.counts:
+        _say_copies(trained.counts["augmented"], say)
     kept, rows = answers(task, trained.predictor(chosen.device), parts["test"])
     report = judge(task, rows, kept, draws)
     if kept:
@@ -144,6 +146,12 @@ def run_train(
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     report = finish(report, bundle, dataset)
     return _on_page(page, task, report, rows, kept, say)
+
+
+def _say_copies(found: Mapping[str, Any], say: Say) -> None:
+    changed = ", ".join(f"{name} changed {n}" for name, n in found["changed"].items())
+    replaced = f"; {found['replaced']} could not be prepared" if found["replaced"] else ""
+    say(f"augmented copies of training objects: {found['copies']}; {changed}{replaced}")
 
 
 def _warn(report: Mapping[str, Any], say: Say) -> None:

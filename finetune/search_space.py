@@ -12,7 +12,7 @@ from finetune.training_options import OptionsError, TrainingOptions, make_option
 
 #: Options that change what the validation loss means, or what is compared with what.
 FIXED = ("loss", "label_smoothing", "class_weights", "seed", "device", "checkpoints", "resume", "tensorboard", "start",
-         "members", "storage", "evaluations")  # fmt: skip
+         "members", "storage", "evaluations", "augment", "augment_copies")  # fmt: skip
 FORM = "NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C"
 _NUMBER = r"[-+0-9.eE]+"
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from transformers import set_seed
 
+from finetune.augment.copies import Copies, make_copies
+from finetune.augment.plan import AugmentError
 from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
 from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
@@ -142,6 +144,9 @@ class Data:
         Fitted on the training objects.
     build : mapping
         Keywords of ``build`` for the model that a training starts from.
+    copies : Copies
+        Augmented copies of the training objects. The network alone learns from them: the baseline, the statistics that
+        ``initialise`` sets and the place of the training objects in the embedding are those of the objects themselves.
     """
 
     train: list[Example]
@@ -151,6 +156,7 @@ class Data:
     refused: int
     fitted: Baseline
     build: Mapping[str, Any]
+    copies: Copies
 
 
 def prepare_data(task: Task, train: Sequence[Example], validation: Sequence[Example], options: TrainingOptions) -> Data:
@@ -163,7 +169,7 @@ def prepare_data(task: Task, train: Sequence[Example], validation: Sequence[Exam
     train, validation : sequence of Example
         Training and validation objects, measured.
     options : TrainingOptions
-        Gives seed and start.
+        Gives seed, start and augmentation.
 
     Returns
     -------
@@ -173,7 +179,7 @@ def prepare_data(task: Task, train: Sequence[Example], validation: Sequence[Exam
     Raises
     ------
     TrainingError
-        Where nothing is left to train on, or to choose by.
+        Where nothing is left to train on, or to choose by, or where an augmentation changes not a single object.
     """
     kept, prepared, refused = prepare_all(task, train)
     chosen, held, refused_held = prepare_all(task, validation)
@@ -183,9 +189,13 @@ def prepare_data(task: Task, train: Sequence[Example], validation: Sequence[Exam
             raise TrainingError(f"task {task.name} has no {name} objects{reason}")
     fitted = task.baseline()
     fitted.fit(kept, prepared, seed=options.seed)
+    try:
+        copies = make_copies(task, kept, prepared, options.augment, options.augment_copies, options.seed)
+    except AugmentError as error:
+        raise TrainingError(f"task {task.name}: {error}") from error
     return Data(
         train=kept, validation=chosen, prepared=prepared, held=held, refused=len(refused) + len(refused_held),
-        fitted=fitted, build=start_options(task, options),
+        fitted=fitted, build=start_options(task, options), copies=copies,
     )  # fmt: skip
 
 
@@ -231,6 +241,10 @@ def train_task(
         "refused": data.refused,
         "origins": dict(sorted(Counter(e.origin for e in data.train).items())),
     }
+    if options.augment:
+        counts["augmented"] = {
+            "copies": len(data.copies.examples), "replaced": data.copies.replaced, "changed": data.copies.changed,
+        }  # fmt: skip
     return Trained(
         task=task, models=[m.cpu() for m in models], baseline=baseline, fitted=data.fitted, build=data.build,
         calibration=calibration, rule=rule, options=options, history=history, space=space, counts=counts,
@@ -412,7 +426,8 @@ def train_member(
     def pairs(examples: Sequence[Example], arrays: Sequence[Prepared]) -> list[tuple[Prepared, Any]]:
         return [(one, task.encode(example.labels)) for example, one in zip(examples, arrays, strict=True)]
 
-    learning, checking = pairs(data.train, data.prepared), pairs(data.validation, data.held)
+    seen = [*data.train, *data.copies.examples]
+    learning, checking = pairs(seen, [*data.prepared, *data.copies.prepared]), pairs(data.validation, data.held)
     if options.loss:
         targets = [target for _, target in learning]
         try:
@@ -427,7 +442,7 @@ def train_member(
         own = replace(options, resume=options.resume and any(Path(folder).glob("checkpoint-*")))
         if options.tensorboard:
             os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(options.tensorboard) / f"member_{member}")
-        weights = balance_weights(data.train, options.balance)
+        weights = balance_weights(seen, options.balance)
         trainer = SurveyTrainer(task, model, learning, checking, own, seed, folder, weights, tell)
         history = trainer.fit()
     model = finish_method(model)

@@ -111,6 +111,12 @@ class TrainingOptions:
         Model of ``transformers`` in place of the task's own backbone: a folder, an installed package that carries
         weights, or a name on the hub; empty for the task's own. Its rate is a tenth of the others' where no
         ``lr_factors`` matches it.
+    augment : tuple of str
+        What other telescopes, worse nights or greater distances would make of the training objects: names of telescopes
+        and of single augmentations, each ``NAME``, ``NAME=STRENGTH``, ``NAME:PROBABILITY`` or both, as a list or with
+        commas between (``docs/augmentation.md``). Validation and test objects stay as they are.
+    augment_copies : int
+        Augmented copies of each training object, beside the object itself.
     """
 
     steps: int = 1000
@@ -145,6 +151,8 @@ class TrainingOptions:
     tensorboard: str = ""
     start: str = ""
     backbone: str = ""
+    augment: tuple[str, ...] = ()
+    augment_copies: int = 4
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the bundle.
@@ -213,8 +221,13 @@ def make_options(task: Task, given: Mapping[str, Any] | None = None) -> Training
     for name in ("freeze", "balance"):
         if name in values:
             values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
+    if "augment" in values:
+        given_names = values["augment"]
+        values["augment"] = tuple(filter(None, given_names.split(","))) if isinstance(given_names, str) else given_names
+        if isinstance(values["augment"], list):
+            values["augment"] = tuple(values["augment"])
     options = TrainingOptions(**values)
-    faults += check_options(options) + _check_loss(options, task)
+    faults += check_options(options) + _check_loss(options, task) + _check_augment(options, task)
     if faults:
         raise OptionsError(faults)
     return options
@@ -234,6 +247,20 @@ def _check_loss(options: TrainingOptions, task: Task) -> list[str]:
     except ValueError as error:
         faults.append(str(error))
     return faults
+
+
+def _check_augment(options: TrainingOptions, task: Task) -> list[str]:
+    if not isinstance(options.augment, Sequence) or not all(isinstance(name, str) for name in options.augment):
+        return [f"augment {options.augment!r} is not a list of names"]
+    if not options.augment:
+        return []
+    from finetune.augment.plan import AugmentError, parse_plan
+
+    try:
+        parse_plan(options.augment, task.record)
+    except AugmentError as error:
+        return [str(error)]
+    return []
 
 
 def check_options(options: TrainingOptions) -> list[str]:
@@ -266,6 +293,7 @@ def check_options(options: TrainingOptions) -> list[str]:
     for name, low in (("steps", 0), ("batch_size", 1), ("accumulation", 1), ("evaluations", 0), ("patience", 0)):
         number(name, low, 1e9, int)
     number("members", 1, 16, int)
+    number("augment_copies", 1, 64, int)
     number("seed", 0, 2**31 - 1, int)
     number("learning_rate", 0, 10)
     number("lr_decay", 0, 1)
