@@ -215,7 +215,9 @@ def main() -> None:
     light = generator(args.data, args.work, "light_curves")
     found: dict[str, Any] = {}
     found["light_curves"] = part(
-        args.work, "judged_light_curves", lambda: figures(light_curve_scores(light, files(args.data, "light_curves")[1]))
+        args.work,
+        "judged_light_curves",
+        lambda: figures(light_curve_scores(light, files(args.data, "light_curves")[1])),
     )
     found["variable_star"] = part(
         args.work, "task_variable_star", lambda: variable_task(light, args.data, is_test, interval)

@@ -48,7 +48,8 @@ def completed(found: Generator, record: LightCurve, method: str) -> LightCurve:
         ))  # fmt: skip
     order = np.argsort(np.concatenate([p.time for p in parts]), kind="stable")
     joined: dict[str, Any] = {
-        n: np.concatenate([getattr(p, n) for p in parts])[order] for n in ("time", "flux", "flux_err", "band", "quality")
+        n: np.concatenate([getattr(p, n) for p in parts])[order]
+        for n in ("time", "flux", "flux_err", "band", "quality")
     }
     return measure_light_curve(replace(record, measured={}, **joined), {})
 
@@ -57,9 +58,7 @@ def variable_task(
     found: Generator, data: Path, is_test: Callable[[Path], bool], interval: Callable[..., list[float]]
 ) -> dict[str, Any]:
     """Answers of the model that ships for RR Lyrae that neither it nor the backbone has seen."""
-    stars = [
-        (r, kind) for r, kind in variable_data.halves(variable_data.stripe_82(data))[1] if is_test(Path(r.source))
-    ]
+    stars = [(r, kind) for r, kind in variable_data.halves(variable_data.stripe_82(data))[1] if is_test(Path(r.source))]
     predictor = load_predictor(bundled("variable_star"))
     ways: dict[str, Callable[[LightCurve], LightCurve]] = {
         "all five bands": lambda r: measure_light_curve(r, {}),
@@ -67,13 +66,14 @@ def variable_task(
         "g, r and learned u, i, z": lambda r: completed(found, ways["g and r"](r), "learned"),
         "g, r and classical u, i, z": lambda r: completed(found, ways["g and r"](r), "classical"),
     }
+    classes = get("variable_star").classes
     right: dict[str, np.ndarray] = {}
     loss: dict[str, np.ndarray] = {}
     for name, way in ways.items():
         answers = [predictor.predict([predictor.prepare(way(record))], 1)[0] for record, _ in stars]
         kinds = [kind for _, kind in stars]
-        best = [max((c for c in a if c.startswith("p_")), key=lambda c, a=a: a[c]) for a in answers]
-        right[name] = np.array([float(b == f"p_{k}") for b, k in zip(best, kinds, strict=True)])
+        best = [classes[int(np.argmax([a[f"p_{c}"] for c in classes]))] for a in answers]
+        right[name] = np.array([float(b == k) for b, k in zip(best, kinds, strict=True)])
         loss[name] = np.array([-np.log(max(a[f"p_{k}"], 1e-6)) for a, k in zip(answers, kinds, strict=True)])
     return {
         "objects": len(stars),
@@ -135,8 +135,13 @@ def stellar_task(
     for name, way in ways.items():
         prepared = [way(stars.prepared[i]) if lost[i] else stars.prepared[i] for i in inside]
         model = _trained([stars.examples[i] for i in inside], prepared, steps, work)
-        tests = {"complete": [stars.prepared[i] for i in judge], "no blue": [way(cut(stars.prepared[i])) if name in (
-            "learned blue", "classical blue") else cut(stars.prepared[i]) for i in judge]}
+        tests = {
+            "complete": [stars.prepared[i] for i in judge],
+            "no blue": [
+                way(cut(stars.prepared[i])) if name in ("learned blue", "classical blue") else cut(stars.prepared[i])
+                for i in judge
+            ],
+        }
         for condition, rows in tests.items():
             answer = run_network(Network([model], _cpu()), rows, 32)["value"].mean(1)
             errors.setdefault(condition, {})[name] = np.abs(answer - stars.labels[judge])
@@ -166,5 +171,3 @@ def _trained(examples: list[Any], prepared: list[Prepared], steps: int, work: Pa
     pairs = [(one, task.encode(e.labels)) for e, one in zip(examples, prepared, strict=True)]
     SurveyTrainer(task, model, pairs, [], options, 0, str(work / "scratch")).fit()
     return model.eval()
-
-

@@ -191,8 +191,8 @@ def add_pretrain(command: argparse.ArgumentParser) -> None:
         default=[],
         type=pair,
         metavar="OPTION=VALUE",
-        help="any training option, a size of the model (hidden_size, num_hidden_layers ...), mask, held_out, hide (what "
-        "is hidden: patches or range of spectra, visits or band of light curves) or start (a backbone to go on from)",
+        help="any training option, a size of the model (hidden_size, num_hidden_layers ...), mask, held_out, hide "
+        "(what is hidden: patches or range of spectra, visits or band of light curves) or start (a backbone to go on from)",
     )
 
 
@@ -252,7 +252,10 @@ def add_generate(command: argparse.ArgumentParser) -> None:
         help="best (default): what was better on objects that were held out",
     )
     command.add_argument(
-        "--with-observed", dest="observed", action="store_true", help="write what was observed beside it, marked as such"
+        "--with-observed",
+        dest="observed",
+        action="store_true",
+        help="write what was observed beside it, marked as such",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="with --fit: of what is held back; default 0")
 

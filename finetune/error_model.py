@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-SHRINK = 3.0  #: Strength, in residuals, with which weights are drawn to zero: a rare kind of hole keeps the common error.
+SHRINK = 0.3  #: Strength, in objects, with which weights are drawn to zero: a rare kind of hole keeps the common error.
 COVERED = 0.6827
 LIMITS = (-16.0, 16.0)  #: Natural log of a variance.
 
@@ -80,9 +80,7 @@ class ErrorModel:
         return cls(middle, weights, float(content["offset"]), float(content["factor"]))
 
 
-def fit_errors(
-    residual: np.ndarray, noise: np.ndarray, features: np.ndarray, groups: np.ndarray
-) -> ErrorModel:
+def fit_errors(residual: np.ndarray, noise: np.ndarray, features: np.ndarray, groups: np.ndarray) -> ErrorModel:
     """Fit the variance by its Gaussian likelihood, then scale it by what it covers.
 
     Parameters

@@ -20,7 +20,6 @@ from finetune.generation import (
     Generator,
     Judged,
     find_generation,
-    identity,
     load_generator,
     load_model,
     summary,
@@ -109,7 +108,9 @@ def make_wanted(
     low = high = step = 0.0
     count = 0
     if modality == "spectra":
-        faults += [f"{name} is of light curves, not of spectra" for name, v in (("band", band), ("cadence", cadence)) if v]
+        faults += [
+            f"{name} is of light curves, not of spectra" for name, v in (("band", band), ("cadence", cadence)) if v
+        ]
         parts = wavelengths.split(":")
         try:
             low, high = (float(part) for part in parts)
@@ -266,7 +267,8 @@ def run_generate(
     inputs : sequence of str or FileRef
         Files with the objects.
     output : str or Path
-        A file (``.ecsv``; ``.parquet`` of light curves), or a folder for one ECSV file for each object. It must not be there.
+        A file (``.ecsv``; ``.parquet`` of light curves), or a folder for one ECSV file for each object. It must not
+        be there.
     band, cadence, wavelengths, method, observed
         As for ``make_wanted``.
     command : str
@@ -441,7 +443,9 @@ def _check_output(target: Path, modality: str) -> None:
     if target.exists():
         faults.append(f"{target} exists; generated numbers never take the place of a file")
     if target.suffix and target.suffix not in table.SUFFIXES[modality]:
-        faults.append(f"{target}: of {modality}, {' and '.join(table.SUFFIXES[modality])} files are written, or a folder")
+        faults.append(
+            f"{target}: of {modality}, {' and '.join(table.SUFFIXES[modality])} files are written, or a folder"
+        )
     if faults:
         raise OptionsError(faults)
 

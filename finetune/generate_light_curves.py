@@ -268,8 +268,10 @@ def answer(method: str, model: Any, population: Population, curve: Curve, questi
     Unusable
         Where a level cannot be told.
     """
-    shape = learned(model, curve.prepared, question) if method == "learned" else classical(
-        population.covariance, curve.prepared, question
+    shape = (
+        learned(model, curve.prepared, question)
+        if method == "learned"
+        else classical(population.covariance, curve.prepared, question)
     )
     level, error = np.zeros(len(question.mjd)), np.zeros(len(question.mjd))
     for name in sorted(set(question.band.tolist())):

@@ -188,7 +188,7 @@ def classical(basis: Basis, view: View) -> tuple[np.ndarray, np.ndarray]:
     """
     flux, variance = binned(view.flux, view.ivar)
     variance = np.where(view.visible, variance, np.inf)
-    level = float(np.sum((flux * basis.mean / variance)) / np.sum(basis.mean**2 / variance))
+    level = float(np.sum(flux * basis.mean / variance) / np.sum(basis.mean**2 / variance))
     level = level if level > 0 else 1.0  # the view may be scaled by any range: the mean spectrum says by how much
     answer, sigma = basis.impute(flux / level, variance / level**2)
     return level * answer, level * sigma
@@ -275,7 +275,9 @@ def trials(prepared: Prepared, rng: np.random.Generator, tried: int = 2, noisy: 
     for kind, (first, last) in sorted(SPLITS.items()):
         for _ in range(tried):
             split = rng.uniform(first, last)
-            asked = np.repeat(((wave < split) if kind == "blue" else (wave > split)).reshape(N_PATCH, PATCH).all(1), PATCH)
+            asked = np.repeat(
+                ((wave < split) if kind == "blue" else (wave > split)).reshape(N_PATCH, PATCH).all(1), PATCH
+            )
             flux, ivar = (noisier if rng.random() < noisy else _as_it_is)(prepared, rng)
             view = View(flux, np.where(np.repeat(asked, grid.BINNING), 0, ivar).astype(np.float32), asked)
             bins = np.flatnonzero(asked & np.isfinite(variance))[::EVERY]

@@ -230,7 +230,7 @@ def _coverage(
         return dict.fromkeys(inside)
     for half in (0, 1):
         other = group % 2 == half
-        names, numbers = np.unique(group[~other], return_inverse=True)
+        _, numbers = np.unique(group[~other], return_inverse=True)
         model = fit_errors(residual[~other], noise[~other], features[~other], numbers)
         off = np.abs(residual[other]) / np.hypot(model.error(features[other]), noise[other])
         for one in np.unique(group[other]):

@@ -37,8 +37,10 @@ def band_covariance(magnitude: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """
     both = seen.T @ seen
     moment = (magnitude * seen).T @ (magnitude * seen) / np.maximum(both, 1)
-    alone = np.diag(moment) if np.all(np.diag(both) >= LEAST_ROWS) else np.where(
-        np.diag(both) >= LEAST_ROWS, np.diag(moment), 0.15
+    alone = (
+        np.diag(moment)
+        if np.all(np.diag(both) >= LEAST_ROWS)
+        else np.where(np.diag(both) >= LEAST_ROWS, np.diag(moment), 0.15)
     )
     equal = 0.9 * np.sqrt(np.outer(alone, alone))
     covariance = np.where(both >= LEAST_ROWS, moment, equal)

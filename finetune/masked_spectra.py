@@ -110,9 +110,7 @@ class MaskedSpectra(SpectralTrunk, PreTrainedModel):
         loss = loss + CONTINUUM * masked_loss(answer[:, :, 1], level, unseen, weight * shown)
         return {"loss": loss, "prediction": answer[:, :, 0], "level": answer[:, :, 1], "target": line, "weight": weight}
 
-    def answer(
-        self, flux: torch.Tensor, ivar: torch.Tensor, hidden: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def answer(self, flux: torch.Tensor, ivar: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Say what is not shown, whether it was observed or not.
 
         Parameters

