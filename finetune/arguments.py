@@ -192,7 +192,7 @@ def add_pretrain(command: argparse.ArgumentParser) -> None:
         type=pair,
         metavar="OPTION=VALUE",
         help="any training option, a size of the model (hidden_size, num_hidden_layers ...), mask, held_out, hide "
-        "(what is hidden: patches or range of spectra, visits or band of light curves) or start (a backbone to go on from)",
+        "(patches or range of spectra, visits or band of light curves) or start (a backbone to go on from)",
     )
 
 

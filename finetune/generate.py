@@ -298,7 +298,9 @@ def run_generate(
     target = Path(output)
     _check_output(target, modality)
     task = tasks.get(find_objective(modality).task)
-    write = _light_curve if modality == "light_curves" else _spectrum
+    write: Callable[[Generator, Any, Prepared, Wanted], _Part] = (
+        _light_curve if modality == "light_curves" else _spectrum
+    )
     parts: list[_Part] = []
     refused: list[dict[str, str]] = []
     for file in list_files(inputs):

@@ -52,14 +52,12 @@ class View:
     @property
     def hidden(self) -> np.ndarray:
         """Patches that the masked model is asked for, shape (N_PATCH,); it does not see what they hold."""
-        found: np.ndarray = self.asked.reshape(N_PATCH, PATCH).any(1)
-        return found
+        return np.asarray(self.asked.reshape(N_PATCH, PATCH).any(1))
 
     @property
     def visible(self) -> np.ndarray:
         """Bins with data that every method sees, shape (N_BIN,)."""
-        seen: np.ndarray = (self.ivar.reshape(grid.N_BIN, -1) > 0).any(1) & ~np.repeat(self.hidden, PATCH)
-        return seen
+        return np.asarray((self.ivar.reshape(grid.N_BIN, -1) > 0).any(1) & ~np.repeat(self.hidden, PATCH))
 
     @property
     def kind(self) -> str:

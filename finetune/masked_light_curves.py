@@ -198,7 +198,7 @@ def hide_band(batch: dict[str, np.ndarray], rng: np.random.Generator, share: flo
     by_band = lost[:, None] & (batch["valid"] > 0)[..., None]
     left = seen & ~by_band
     by_band = by_band | ~left.any(-1, keepdims=True) & (batch["valid"] > 0)[..., None]  # nothing of the visit is left
-    by_visit = choose(seen.any(-1), rng, share, RUNS)[..., None]
+    by_visit = choose(np.asarray(seen.any(-1)), rng, share, RUNS)[..., None]
     visits = (rng.random(len(seen)) < VISITS) | (count < 2)
     return _cut(batch, np.where(visits[:, None, None], np.broadcast_to(by_visit, seen.shape), by_band))
 
