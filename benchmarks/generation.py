@@ -119,7 +119,7 @@ def light_curve_scores(found: Generator, paths: Sequence[Path]) -> list[dict[str
 
 
 def spectrum_scores(found: Generator, pairs: Sequence[tuple[Any, Any]], library: np.ndarray) -> list[dict[str, Any]]:
-    """The same for spectra; ``library`` holds the training spectra on the models' bins, NaN where unknown."""
+    """The same for spectra; ``library`` holds training spectra on the models' bins."""
     rows = []
     for number, (record, prepared) in enumerate(pairs):
         for trial in spectra.trials(prepared, np.random.default_rng([7, number]), tried=1):
@@ -189,12 +189,6 @@ def interval(values: np.ndarray, statistic: Callable[..., Any] = np.mean) -> lis
     return [round(float(v), 5) for v in (statistic(values), *np.percentile(draws, [2.5, 97.5]))]
 
 
-def library_of(found: Generator, pairs: Sequence[tuple[Any, Any]]) -> np.ndarray:
-    """Training spectra on the bins, gaps filled by the mean star."""
-    flux, variance = spectra.binned(*(np.stack([one[n] for _, one in pairs]) for n in ("flux", "ivar")))
-    return np.where(np.isfinite(variance), flux, found.knowledge.mean)
-
-
 def part(work: Path, name: str, make: Callable[[], Any]) -> Any:
     """A part of the results, kept in a file."""
     path = work / f"{name}.json"
@@ -223,8 +217,8 @@ def main() -> None:
         args.work, "task_variable_star", lambda: variable_task(light, args.data, is_test, interval)
     )
     spectral = generator(args.data, args.work, "spectra")
-    train, test = (list(records(p, "stellar_parameters")) for p in files(args.data, "spectra"))
-    library = library_of(spectral, train)
+    test = list(records(files(args.data, "spectra")[1], "stellar_parameters"))
+    library = spectral.knowledge.flux
     found["spectra"] = part(args.work, "judged_spectra", lambda: figures(spectrum_scores(spectral, test, library)))
     lamost = sorted((args.data / "spectra" / "lamost_dr1").glob("*.fits*"))
     found["spectra_lamost"] = part(

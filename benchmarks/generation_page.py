@@ -18,7 +18,7 @@ python -m benchmarks.generation --data DATA --work WORK
 Real data, split by object: a quarter of the RR Lyrae of Stripe 82 and of the MILES stars, by the digest of their names, was
 neither pretrained on nor fitted on, and judges. A band, visits or a range is taken out of a file before anything is
 measured (the period is found without it, too), and generated. *learned* is the masked model of `nightcat pretrain`,
-*classical* the Gaussian process (light curves) or the principal components (spectra): the two methods of
+*classical* a Gaussian process (light curves), or a Gaussian of the nearest training spectra (spectra): the two methods of
 `nightcat generate`, with the calibrated errors of `--fit`, which come from other objects. Errors are root mean squares,
 averaged over objects; brackets are 95 % bootstrap over objects; a gain is that of the learned over the classical method,
 paired, positive where the learned one is better, and **bold** where its interval excludes zero. Coverage counts the noise

@@ -1,4 +1,4 @@
-"""The missing range of spectra: the masked model, principal components, and both judged on ranges that were held back.
+"""The missing range of spectra: the masked model, a library of spectra, and both judged on ranges that were held back.
 
 Both answer on the models' bins (138 km/s, 3727 to 7233 Angstrom in vacuum and at rest): nothing beyond can be asked,
 and nothing finer.
@@ -16,8 +16,8 @@ import torch
 from finetune import spectral_grid as grid
 from finetune.generation import METHODS, Generation, Judged
 from finetune.masked_spectra import LINE, visible_part
-from finetune.spectral_basis import Basis
 from finetune.spectral_input import rest_velocity
+from finetune.spectral_library import Library
 from finetune.spectral_tokens import N_PATCH, PATCH, features
 from finetune.task import Prepared
 from transforms.attempt import Unusable
@@ -29,7 +29,7 @@ FEWEST = 6  #: Visible patches that an answer needs.
 NOISY = 0.5  #: Share of the trials whose visible part is made noisier.
 SPLITS = {"blue": (4200.0, 5300.0), "red": (4700.0, 6400.0)}  #: Angstrom at rest, between which a trial's range ends.
 KINDS = tuple(SPLITS)
-WHOLE = 0.8  #: Share of the bins that a training spectrum of the principal components has.
+WHOLE = 0.8  #: Share of the bins that a spectrum of the library has.
 EVERY = 4  #: Of the bins that judge: neighbours say the same.
 
 
@@ -169,12 +169,12 @@ def learned(model: Any, view: View) -> tuple[np.ndarray, np.ndarray]:
     return continuum * (1 + line.flatten().numpy() / LINE), np.ones(grid.N_BIN)
 
 
-def classical(basis: Basis, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Ask the principal components.
+def classical(library: Library, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Ask the library.
 
     Parameters
     ----------
-    basis : Basis
+    library : Library
         Of the training spectra.
     view : View
         With what is asked.
@@ -185,21 +185,17 @@ def classical(basis: Basis, view: View) -> tuple[np.ndarray, np.ndarray]:
         In the unit of the view.
     """
     flux, variance = binned(view.flux, view.ivar)
-    variance = np.where(view.visible, variance, np.inf)
-    level = float(np.sum(flux * basis.mean / variance) / np.sum(basis.mean**2 / variance))
-    level = level if level > 0 else 1.0  # the view may be scaled by any range: the mean spectrum says by how much
-    answer, sigma = basis.impute(flux / level, variance / level**2)
-    return level * answer, level * sigma
+    return library.impute(flux, np.where(view.visible, variance, np.inf))
 
 
-def answer(method: str, model: Any, basis: Basis, view: View) -> tuple[np.ndarray, np.ndarray]:
+def answer(method: str, model: Any, library: Library, view: View) -> tuple[np.ndarray, np.ndarray]:
     """Answer by one method.
 
     Parameters
     ----------
     method : str
         ``"learned"`` or ``"classical"``.
-    model, basis : MaskedSpectra, Basis
+    model, library : MaskedSpectra, Library
         For the one and the other.
     view : View
         With what is asked.
@@ -212,7 +208,7 @@ def answer(method: str, model: Any, basis: Basis, view: View) -> tuple[np.ndarra
         What the calibrated error depends on: the patch, how far it is from what is visible, the noise of that, its
         level, and the method's own error.
     """
-    flux, sigma = learned(model, view) if method == "learned" else classical(basis, view)
+    flux, sigma = learned(model, view) if method == "learned" else classical(library, view)
     patch = np.repeat(np.arange(N_PATCH), PATCH)
     seen = np.flatnonzero(view.visible)
     apart = np.abs(np.arange(grid.N_BIN)[:, None] - seen[None]).min(1) / PATCH
@@ -341,7 +337,7 @@ def unit_flux(record: Spectrum) -> float:
 
 
 def judge(
-    record: Spectrum, prepared: Prepared, model: Any, basis: Basis, rng: np.random.Generator, group: int
+    record: Spectrum, prepared: Prepared, model: Any, library: Library, rng: np.random.Generator, group: int
 ) -> Iterator[Judged]:
     """Hold ranges of a spectrum back, and have both methods say them.
 
@@ -351,7 +347,7 @@ def judge(
         Not used: ``prepared`` is all of it.
     prepared : Prepared
         Of the spectrum.
-    model, basis : MaskedSpectra, Basis
+    model, library : MaskedSpectra, Library
         That answer.
     rng : Generator
         Draws what is held back.
@@ -365,21 +361,21 @@ def judge(
     """
     for trial in trials(prepared, rng):
         for method in METHODS:
-            flux, told = answer(method, model, basis, trial.view)
+            flux, told = answer(method, model, library, trial.view)
             yield Judged(trial.kind, method, trial.truth - flux[trial.bins], trial.noise, told[trial.bins], group)
 
 
-def _learn(pairs: Sequence[tuple[Spectrum, Prepared]]) -> Basis:
+def _learn(pairs: Sequence[tuple[Spectrum, Prepared]]) -> Library:
     flux, variance = binned(*(np.stack([one[name] for _, one in pairs]) for name in ("flux", "ivar")))
     good = np.isfinite(variance)
     whole = good.mean(1) > WHOLE
-    return Basis.fit(flux[whole], good[whole])
+    return Library.fit(flux[whole], good[whole])
 
 
 GENERATION = Generation(
     unit="of the mean flux",
     learn=_learn,
-    arrays=lambda basis: {name: getattr(basis, name) for name in ("mean", "components", "left")},
-    restore=lambda arrays: Basis(**arrays),
+    arrays=lambda library: {"flux": library.flux},
+    restore=lambda arrays: Library(**arrays),
     judge=judge,
 )
