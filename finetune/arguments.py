@@ -191,7 +191,8 @@ def add_pretrain(command: argparse.ArgumentParser) -> None:
         default=[],
         type=pair,
         metavar="OPTION=VALUE",
-        help="any training option, a size of the model (hidden_size, num_hidden_layers ...), mask or held_out",
+        help="any training option, a size of the model (hidden_size, num_hidden_layers ...), mask, held_out, hide "
+        "(patches or range of spectra, visits or band of light curves) or start (a backbone to go on from)",
     )
 
 
@@ -213,6 +214,50 @@ def pretrain_options(options: argparse.Namespace) -> dict[str, Any]:
     named = {name: getattr(options, name) for name in ("steps", "seed", "checkpoints", "tensorboard", "device")}
     given = {name: value for name, value in named.items() if value is not None}
     return read_settings(options.set) | given | ({"resume": True} if options.resume else {})
+
+
+def add_generate(command: argparse.ArgumentParser) -> None:
+    """Add all that a generation takes.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        Changed in place.
+    """
+    command.add_argument("backbone", metavar="BACKBONE", help="folder of nightcat pretrain, of spectra or light curves")
+    add_files(command, "files with the objects; with --fit, those that the backbone was pretrained on")
+    command.add_argument(
+        "--fit",
+        action="store_true",
+        help="judge the backbone on what it held out, and keep errors and the classical answers in its folder: once, "
+        "before anything is generated",
+    )
+    command.add_argument(
+        "--output", default="", metavar="OUTPUT", help="new file (.ecsv, or .parquet of light curves), or new folder"
+    )
+    command.add_argument("--band", default="", metavar="BAND", help="light curves: a band of ugriz that is missing")
+    command.add_argument(
+        "--cadence",
+        default="",
+        metavar="STEP",
+        help="light curves: other moments, such as 0.5d or 6h apart, or a number of them over one period",
+    )
+    command.add_argument(
+        "--range", dest="wavelengths", default="", metavar="LOW:HIGH", help="spectra: the missing range, in Angstrom"
+    )
+    command.add_argument(
+        "--method",
+        default="best",
+        choices=("best", "learned", "classical"),
+        help="best (default): what was better on objects that were held out",
+    )
+    command.add_argument(
+        "--with-observed",
+        dest="observed",
+        action="store_true",
+        help="write what was observed beside it, marked as such",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="with --fit: of what is held back; default 0")
 
 
 def _add_report(command: argparse.ArgumentParser) -> None:

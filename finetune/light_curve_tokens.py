@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from transforms import bands as filters
 from transforms.flags import bits
-from transforms.light_curve import good_points
+from transforms.light_curve import Points, good_points
 from transforms.period import FEATURES
 from transforms.records import LightCurve
 
@@ -107,7 +108,7 @@ def prepare(record: LightCurve) -> dict[str, np.ndarray]:
         time[: chosen.size] = moments[chosen] - 0.5 * (points.time[0] + points.time[-1])
         valid[: chosen.size] = 1
         _fill(out, points, place[visit])
-        phase[: chosen.size] = _phases(record.measured, points, moments[chosen])
+        phase[: chosen.size] = phases(record.measured, points, moments[chosen])
     numbers = inputs(record)
     known = np.isfinite(numbers)
     return {
@@ -123,9 +124,7 @@ def prepare(record: LightCurve) -> dict[str, np.ndarray]:
 
 def _fill(out: dict[str, np.ndarray], points: Any, place: np.ndarray) -> None:
     """Write each point into the row of its visit and the column of its slot."""
-    reference = points.magnitude[points.band == points.band_most]
-    low, high = np.percentile(reference, [10, 90])
-    scale = max(float(high - low), 0.02)
+    scale = scatter(points)
     for name, slot in filters.slots(points.bands).items():
         inside = points.band == points.bands.index(name)
         if not inside.any():
@@ -137,8 +136,40 @@ def _fill(out: dict[str, np.ndarray], points: Any, place: np.ndarray) -> None:
         out["seen"][place[kept], slot] = 1
 
 
-def _phases(measured: Any, points: Any, moments: np.ndarray) -> np.ndarray:
-    """Cycles of twice each candidate period; a missing candidate takes the last one's place."""
+def scatter(points: Points) -> float:
+    """Scatter of an object: the one scale of all its bands.
+
+    Parameters
+    ----------
+    points : Points
+        At least one.
+
+    Returns
+    -------
+    float
+        Magnitudes from the 10th to the 90th percentile of the band with most points, at least 0.02.
+    """
+    low, high = np.percentile(points.magnitude[points.band == points.band_most], [10, 90])
+    return max(float(high - low), 0.02)
+
+
+def phases(measured: Mapping[str, Any], points: Points, moments: np.ndarray) -> np.ndarray:
+    """Cycles of twice each candidate period, zero at the maximum; a missing candidate takes the last one's place.
+
+    Parameters
+    ----------
+    measured : mapping
+        With ``period``, ``period_2``, ``period_3`` where they were found.
+    points : Points
+        Of the whole light curve.
+    moments : ndarray, shape (n,)
+        When, in the times of ``points``.
+
+    Returns
+    -------
+    ndarray, shape (n, N_PERIOD)
+        0 to 1; zero where no period is known.
+    """
     periods = [measured[name] for name in ("period", "period_2", "period_3") if measured.get(name)]
     if not periods:
         return np.zeros((moments.size, N_PERIOD))

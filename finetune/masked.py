@@ -38,6 +38,8 @@ class Objective:
     trivial : callable
         ``trivial(batch) -> dict of str to ndarray``: answers without any learning, in the shape of ``target``, from
         what is not hidden alone.
+    holes : mapping of str to callable
+        What may be hidden, by the name that the option ``hide`` gives it: functions as ``hide``, which is the first.
     usable : callable
         ``usable(prepared) -> bool``: whether enough is there to hide a part of it.
     little : str
@@ -65,6 +67,7 @@ class Objective:
     build: Callable[..., Any]
     hide: Callable[[dict[str, np.ndarray], np.random.Generator, float], dict[str, np.ndarray]]
     trivial: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+    holes: Mapping[str, Callable[[dict[str, np.ndarray], np.random.Generator, float], dict[str, np.ndarray]]]
     usable: Callable[[Prepared], bool]
     little: str
     arrays: tuple[str, ...]

@@ -100,9 +100,32 @@ class MaskedSpectra(SpectralTrunk, PreTrainedModel):
         Returns
         -------
         dict of str to Tensor
-            ``loss``; ``prediction``, ``target``, ``weight`` (batch, N_PATCH, PATCH) of the lines.
+            ``loss``; ``prediction``, ``target``, ``weight`` (batch, N_PATCH, PATCH) of the lines; ``level``, of the
+            same shape: predicted log continuum over that of the visible patches, times ``LINE``.
         """
-        tokens, valid = features(*_visible(flux, ivar, hidden))
+        answer, shown = self.answer(flux, ivar, hidden)
+        line, level, weight = targets(flux, ivar, hidden)
+        unseen = (weight > 0).expand_as(line)
+        loss = masked_loss(answer[:, :, 0], line, unseen, weight)
+        loss = loss + CONTINUUM * masked_loss(answer[:, :, 1], level, unseen, weight * shown)
+        return {"loss": loss, "prediction": answer[:, :, 0], "level": answer[:, :, 1], "target": line, "weight": weight}
+
+    def answer(self, flux: torch.Tensor, ivar: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Say what is not shown, whether it was observed or not.
+
+        Parameters
+        ----------
+        flux, ivar, hidden : Tensor
+            As in ``forward``.
+
+        Returns
+        -------
+        answer : Tensor, shape (batch, N_PATCH, 2, PATCH)
+            Line signal, and log continuum over that of the visible patches, times ``LINE``.
+        shown : Tensor, shape (batch, 1, 1)
+            1 for spectra whose continuum was shown.
+        """
+        tokens, valid = features(*visible_part(flux, ivar, hidden))
         shown = self.show(tokens)
         valid = valid & ~hidden
         seen, mask, _ = compact(self.patches(tokens, shown), valid)
@@ -110,12 +133,7 @@ class MaskedSpectra(SpectralTrunk, PreTrainedModel):
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
         encoded = self.encoder(torch.cat([first, seen], 1), mask)
         places = self.place(self.code).expand(len(tokens), -1, -1)
-        answer = self.decoder(encoded, mask, places, hidden).unflatten(2, (2, PATCH))
-        line, level, weight = targets(flux, ivar, hidden)
-        unseen = (weight > 0).expand_as(line)
-        loss = masked_loss(answer[:, :, 0], line, unseen, weight)
-        loss = loss + CONTINUUM * masked_loss(answer[:, :, 1], level, unseen, weight * shown)
-        return {"loss": loss, "prediction": answer[:, :, 0], "target": line, "weight": weight}
+        return self.decoder(encoded, mask, places, hidden).unflatten(2, (2, PATCH)), shown
 
 
 def targets(
@@ -146,8 +164,21 @@ def targets(
     return line, LINE * (level - middle[:, None, None]), weight * (good & hidden[..., None])
 
 
-def _visible(flux: torch.Tensor, ivar: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spectra in which hidden pixels are bad ones, whatever they held."""
+def visible_part(flux: torch.Tensor, ivar: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make hidden pixels bad ones, whatever they held.
+
+    Parameters
+    ----------
+    flux, ivar : Tensor, shape (batch, N_PIXEL)
+        Spectra.
+    hidden : Tensor of bool, shape (batch, N_PATCH)
+        What is not to be seen.
+
+    Returns
+    -------
+    flux, ivar : Tensor, shape (batch, N_PIXEL)
+        New ones.
+    """
     gone = hidden.repeat_interleave(_PIXELS, 1)
     return flux.masked_fill(gone, 0), ivar.masked_fill(gone, 0)
 
@@ -170,6 +201,35 @@ def hide(batch: dict[str, np.ndarray], rng: np.random.Generator, share: float) -
         ``flux``, ``ivar`` and ``hidden``.
     """
     hidden = choose(_filled(batch["ivar"]), rng, share)
+    return {"flux": batch["flux"], "ivar": batch["ivar"], "hidden": hidden}
+
+
+def hide_range(batch: dict[str, np.ndarray], rng: np.random.Generator, share: float) -> dict[str, np.ndarray]:
+    """Hide a whole range of each spectrum, as another instrument would not have observed it.
+
+    Parameters
+    ----------
+    batch : dict of str to ndarray
+        ``flux`` and ``ivar``, shape (batch, N_PIXEL).
+    rng : Generator
+        Source of randomness.
+    share : float
+        Of the patches that hold data, in the mean: between a fifth of it and nearly twice as much is hidden.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As ``hide``: for four spectra of five the range begins at the blue or the red end, else anywhere.
+    """
+    filled = _filled(batch["ivar"])
+    count = filled.sum(1)
+    wanted = count * share * rng.uniform(0.2, 1.8, len(filled))
+    number = np.clip(np.round(wanted), 1, np.maximum(count - 2, 0)).astype(int)
+    anywhere = np.floor(rng.random(len(filled)) * (count - number + 1)).astype(int)
+    end = np.where(rng.random(len(filled)) < 0.5, 0, count - number)
+    start = np.where(rng.random(len(filled)) < 0.2, anywhere, end)
+    turn = np.where(filled, np.cumsum(filled, 1) - 1, -1)
+    hidden = filled & (turn >= start[:, None]) & (turn < (start + number)[:, None])
     return {"flux": batch["flux"], "ivar": batch["ivar"], "hidden": hidden}
 
 
@@ -209,7 +269,7 @@ def trivial(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         ``interpolation``, shape (batch, N_PATCH, PATCH): between the means of the line signal beside the gap.
     """
     flux, ivar, hidden = (torch.as_tensor(batch[name]) for name in ("flux", "ivar", "hidden"))
-    tokens, valid = features(*_visible(flux, ivar, hidden))
+    tokens, valid = features(*visible_part(flux, ivar, hidden))
     line = tokens[:, :, 0].flatten(1).numpy()
     bins = (valid & ~hidden).repeat_interleave(PATCH, 1).numpy()
     place, kernel = np.arange(grid.N_BIN), np.ones(_SMOOTH)
@@ -246,6 +306,7 @@ OBJECTIVE = Objective(
     build=build,
     hide=hide,
     trivial=trivial,
+    holes={"patches": hide, "range": hide_range},
     usable=usable,
     little=f"fewer than {FEWEST} of {N_PATCH} patches hold data",
     arrays=("flux", "ivar", "hidden"),

@@ -203,6 +203,7 @@ OBJECTIVE = Objective(
     build=build,
     hide=hide,
     trivial=trivial,
+    holes={"patches": hide},
     usable=usable,
     little="no data, or all pixels alike",
     arrays=("pixels", "noise", "hidden"),

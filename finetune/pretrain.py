@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from safetensors.torch import load_file
 from transformers import set_seed
 
 from finetune import tasks
@@ -52,12 +53,18 @@ class PretrainOptions:
         Share that is hidden.
     held_out : float
         Share of the files that is never trained on.
+    hide : str
+        What is hidden: a name of ``Objective.holes``.
+    start : str
+        Backbone whose weights, those of its decoder too, the training starts from; empty for random ones.
     """
 
     training: TrainingOptions
     build: Mapping[str, Any]
     mask: float
     held_out: float
+    hide: str
+    start: str = ""
 
 
 def find_objective(modality: str) -> Objective:
@@ -92,7 +99,7 @@ def make_pretrain_options(objective: Objective, given: Mapping[str, Any]) -> Pre
     objective : Objective
         Gives the defaults.
     given : mapping
-        Training options, options of ``build``, ``mask`` and ``held_out``.
+        Training options, options of ``build``, ``mask``, ``held_out``, ``hide`` and ``start``.
 
     Returns
     -------
@@ -105,7 +112,7 @@ def make_pretrain_options(objective: Objective, given: Mapping[str, Any]) -> Pre
         With every fault.
     """
     known = {f.name for f in fields(TrainingOptions)} - set(FOREIGN)
-    allowed = known | set(objective.build_defaults) | {"mask", "held_out"}
+    allowed = known | set(objective.build_defaults) | {"mask", "held_out", "hide", "start"}
     faults = [
         f"unknown option {name!r} of a pretraining on {objective.modality}; allowed are {', '.join(sorted(allowed))}"
         for name in sorted(set(given) - allowed)
@@ -117,6 +124,11 @@ def make_pretrain_options(objective: Objective, given: Mapping[str, Any]) -> Pre
     faults += check_options(training)
     if training.evaluations == 0:
         faults.append("evaluations 0: a pretraining needs at least one, which is also when its state is kept")
+    hide, start = given.get("hide", next(iter(objective.holes))), str(given.get("start") or "")
+    if hide not in objective.holes:
+        faults.append(f"hide {hide!r} is not one of {', '.join(objective.holes)}")
+    given, more = _as_at_the_start(objective, given, start)
+    faults += more
     build = {name: given.get(name, default) for name, default in objective.build_defaults.items()}
     for name, default in objective.build_defaults.items():
         value, whole = build[name], isinstance(default, int)
@@ -133,7 +145,32 @@ def make_pretrain_options(objective: Objective, given: Mapping[str, Any]) -> Pre
             faults.append(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
     if faults:
         raise OptionsError(faults)
-    return PretrainOptions(training=training, build=build, **shares)
+    return PretrainOptions(training=training, build=build, hide=str(hide), start=start, **shares)
+
+
+def _as_at_the_start(objective: Objective, given: Mapping[str, Any], start: str) -> tuple[Mapping[str, Any], list[str]]:
+    """Options with the sizes of the backbone that is started from, and what is wrong with it."""
+    if not start:
+        return given, []
+    try:
+        found = load_pretrained(start)
+    except PretrainedError as error:
+        return given, [f"start: {error}"]
+    if found.info["modality"] != objective.modality:
+        return given, [f"start {start} is pretrained on {found.info['modality']}, not on {objective.modality}"]
+    told = found.info["options"]
+    own = {name: told[name] for name in objective.build_defaults if isinstance(objective.build_defaults[name], int)}
+    faults = [
+        f"{name} {given[name]!r} is not that of {start}, {value}"
+        for name, value in own.items()
+        if given.get(name, value) != value
+    ]
+    share = given.get("held_out", told["held_out"])
+    if isinstance(share, int | float) and share > told["held_out"]:
+        faults.append(
+            f"held_out {share!r} is more than {told['held_out']} of {start}: it was trained on what would be held out"
+        )
+    return {**given, **own, "held_out": share}, faults
 
 
 def run_pretrain(
@@ -194,7 +231,7 @@ def run_pretrain(
         )  # fmt: skip
         counts = _counted(data, len(files), say)
         _check_enough(data, objective, chosen.held_out)
-        model, learnt = _train(objective, task, data, chosen, states, say)
+        model, learnt = _train(replace(objective, hide=objective.holes[chosen.hide]), task, data, chosen, states, say)
         info = {
             "modality": modality,
             "task": task.name,
@@ -226,6 +263,8 @@ def _train(
     """The trained model, and what it came to."""
     set_seed(chosen.training.seed)
     model = objective.build(chosen.mask, **chosen.build)
+    if chosen.start:
+        model.load_state_dict(load_file(load_pretrained(chosen.start).path / "model.safetensors"))
     if chosen.training.tensorboard:
         os.environ["TENSORBOARD_LOGGING_DIR"] = chosen.training.tensorboard
     trainer = MaskedTrainer(task, objective, model, data, chosen.training, chosen.mask, str(states), say)
@@ -250,7 +289,9 @@ def _told(chosen: PretrainOptions) -> dict[str, Any]:
     """Options as the record has them: without folders, and without what has no meaning here."""
     silent = {*FOREIGN, "resume", "checkpoints", "tensorboard"}
     training = {name: value for name, value in asdict(chosen.training).items() if name not in silent}
-    return {**training, **chosen.build, "mask": chosen.mask, "held_out": chosen.held_out}
+    start = {"start": load_pretrained(chosen.start).digest} if chosen.start else {}
+    shares = {"mask": chosen.mask, "held_out": chosen.held_out, "hide": chosen.hide}
+    return {**training, **chosen.build, **shares, **start}
 
 
 def _check_free(target: Path) -> None:
@@ -267,7 +308,8 @@ def _open_work(work: Path, objective: Objective, chosen: PretrainOptions, files:
         "digests": sorted(file.digest for file in files), "urls": sorted(file.url for file in files),
         "seed": chosen.training.seed,
     }  # fmt: skip
-    plan = json.loads(json_bytes({"data": data, "model": {**options, **chosen.build, "mask": chosen.mask}}))
+    model = {**options, **chosen.build, "mask": chosen.mask, "hide": chosen.hide, "start": chosen.start}
+    plan = json.loads(json_bytes({"data": data, "model": model}))
     states = work / "states"
     if (work / PLAN).is_file():
         earlier = json.loads((work / PLAN).read_text(encoding="utf-8"))

@@ -342,7 +342,7 @@ class MaskedTrainer(Trainer):
             ``model``; what ``Objective.trivial`` gives; ``mean_object``, the mean over training records at each place.
         """
         mean: Mean | None = None
-        for _, outputs in self._answers("train", SAMPLE):
+        for _, outputs in self._answers("train", SAMPLE if self.objective.aligned else 0):
             mean = mean or Mean(outputs["target"].shape[1:])
             mean.add(outputs["target"], outputs["weight"])
         scores = _Squares()
@@ -350,7 +350,7 @@ class MaskedTrainer(Trainer):
             scores.add("model", outputs["prediction"], outputs)
             for name, answer in self.objective.trivial(batch).items():
                 scores.add(name, answer, outputs)
-            if mean is not None and self.objective.aligned:
+            if mean is not None:
                 scores.add("mean_object", mean.value()[None], outputs)
         return {name: scores.mean(name) for name in scores.total}
 

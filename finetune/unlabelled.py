@@ -165,7 +165,7 @@ def prepare_files(
                 part["refused"].append({k: getattr(one, k) for k in ("source", "row", "stage", "error", "reason")})
                 continue
             record, prepared = one
-            side = "held" if _fraction(_held_by(objective, file, record)) < share else "train"
+            side = "held" if is_held(objective, file, record, share) else "train"
             entry[side] += 1
             writers[side].add(prepared)
         part["files"][file.url] = entry
@@ -193,6 +193,28 @@ def _prepared(
                 yield record, prepared
             else:
                 yield Reject(stage="prepare", error="TooLittle", reason=objective.little, **describe(record))
+
+
+def is_held(objective: Objective, file: FileRef, record: Identity, share: float) -> bool:
+    """Tell on which side a record lies, in this pretraining and in any other with the same share.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of the modality.
+    file : FileRef
+        That holds the record.
+    record : Identity
+        Any.
+    share : float
+        That is held out.
+
+    Returns
+    -------
+    bool
+        True where it is never trained on.
+    """
+    return _fraction(_held_by(objective, file, record)) < share
 
 
 def _held_by(objective: Objective, file: FileRef, record: Identity) -> str:

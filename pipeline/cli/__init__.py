@@ -15,6 +15,7 @@ from finetune.arguments import (
     LABELS,
     add_evaluate,
     add_files,
+    add_generate,
     add_matching,
     add_method,
     add_pretrain,
@@ -214,6 +215,13 @@ def _add_model_commands(add: _Add) -> None:
         "Pretrain a backbone on unlabelled files, by hiding parts of them.",
     )
     add_pretrain(command)
+    _add_display(command)
+    command = add(
+        "generate",
+        "pipeline.cli.generate:generate",
+        "Generate a missing band, a denser cadence or a missing range, with errors, beside what was observed.",
+    )
+    add_generate(command)
     _add_display(command)
     command = add("train", "pipeline.cli.models:train", "Fine-tune the model of a task on labelled files.")
     add_train(command)

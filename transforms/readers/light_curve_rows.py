@@ -18,6 +18,7 @@ from transforms.readers.light_curve_record import FAINTEST, Columns
 from transforms.readers.light_curve_times import UNSTATED, days_in, system_of
 from transforms.records import Item
 
+GENERATED = "generated"  #: Column that tells which points a model made.
 SPREAD = 5.0  #: arcsec; points of a table without identifiers that lie farther apart are not one object.
 SPREAD_NAMED = 60.0  #: arcsec; room for the proper motion of an object that the table names.
 
@@ -80,6 +81,7 @@ def columns_of(layout: Layout, points: Cells, identity: dict[str, Any]) -> Colum
         system=system,
         coarse=points.table.single_precision(layout.time),
         difference=layout.difference,
+        generated=_generated(points),
         identity=identity,
     )
 
@@ -122,6 +124,13 @@ def _bands(layout: Layout, points: Cells, count: int) -> np.ndarray:
     if not layout.band:
         return np.full(count, str(points.table.meta.get("band", "")))
     return cells.bands(points.strings(layout.band), plain(layout.band))
+
+
+def _generated(points: Cells) -> bool:
+    """Whether any point of the object came from a model, as ``nightcat generate`` writes it."""
+    if GENERATED not in points.table.names:
+        return False
+    return any(text.strip().lower() in ("true", "1") for text in points.strings(GENERATED).tolist())
 
 
 def _bad(layout: Layout, points: Cells) -> np.ndarray | None:

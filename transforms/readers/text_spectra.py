@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transforms.attempt import Unreadable, Unusable
+from transforms.flags import bits
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.spectrum_columns import Layout, air_by_name, column_wavelength, layout, planes
 from transforms.readers.spectrum_record import TEXT_ROWS, make_spectrum, row_items, stem
@@ -160,7 +161,12 @@ def _load(
         source, wavelength, flux, ivar, mask, air=air, frame=str(meta.get("frame", "")), row=row, object_id=name,
         ra=ra, dec=dec, mjd=mjd, time_scale=str(meta.get("time_scale", "")) if mjd is not None else "",
         unit=units.get(found.flux, ""), z_header=_constant(lower.get("z"), meta.get("z")),
+        flags=bits("GENERATED") if _any_true(lower.get("generated")) else 0,
     )  # fmt: skip
+
+
+def _any_true(column: np.ndarray | None) -> bool:
+    return column is not None and any(str(cell).strip().lower() in ("true", "1") for cell in column.tolist())
 
 
 def _constant(column: np.ndarray | None, meta: Any) -> float | None:
