@@ -77,7 +77,8 @@ def stamp_print(record: Cutout) -> np.ndarray | None:
     how = Image.Resampling.BOX if min(plane.shape) >= SIDE else Image.Resampling.BICUBIC
     small = np.asarray(Image.fromarray(plane).resize((SIDE, SIDE), how), np.float64)
     middle = np.median(small)
-    unit = max(1.4826 * np.median(np.abs(small - middle)), 0.02 * small.std())  # of a model without noise the second
+    unit = 1.4826 * np.median(np.abs(small - middle))
+    unit = unit if unit > 0.02 * small.std() else small.std()  # the second where the noise was cut off
     if not (np.isfinite(unit) and unit > 0):
         return None
     even = np.arcsinh((small - middle) / unit)

@@ -131,7 +131,6 @@ def test_a_training_fits_the_sets_and_an_evaluation_judges_them() -> None:
     found = judge(task, rows, kept, 20)["class_sets"]
     assert set(found) == {"learned"}
     for part in found["learned"]["classes"].values():
-        assert part["coverage"][1] < 0.94
-        assert part["coverage"][2] > 0.9
+        assert 0.84 < part["coverage"][0] < 0.96, "0.9, with what chance makes of 200 objects and of 270"
     again = train_task(task, examples[:60], examples[60:70], make_options(task, {"steps": 5}))
     assert KEY not in again.calibration, "ten objects are too few"

@@ -85,7 +85,7 @@ def test_a_changed_copy_of_a_stamp_is_found_and_no_other(change) -> None:
 
 def test_one_smooth_source_tells_nothing() -> None:
     y, x = np.mgrid[:64, :64] - 31.5
-    beam = np.maximum(np.exp(-(y**2 + x**2) / 18) - 0.05, 0)[None]  # as of a radio map that was clipped at the noise
+    beam = np.maximum(np.exp(-(y**2 + x**2) / 8) - 0.05, 0)[None]  # as of a radio map that was clipped at the noise
     assert stamp_print(stamp(0, flux=beam)) is None
     assert stamp_print(stamp(0, flux=np.ones((1, 64, 64)))) is None
     bad = stamp(0)
