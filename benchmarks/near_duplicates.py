@@ -27,7 +27,7 @@ from finetune.near_duplicates import Pair, search
 from transforms.records import Cutout, LightCurve, Spectrum
 
 RESULTS = Path(__file__).resolve().parent / "results" / "near_duplicates.json"
-COPIES = 60
+COPIES = 40
 Change = Callable[[Any, np.random.Generator], Any]
 
 

@@ -63,16 +63,14 @@ def set_columns(task: Task) -> tuple[Column, ...]:
     return tuple(
         Column(
             f"{prefix}class_set", STRING, "", "meta.code.class",
-            f"Classes, sorted and joined by |, that hold the true one for at least {LEVEL:.0%} of the objects of each "
-            f"class, from {_PREFIXES[prefix]}; empty text where no class fits, null where the model has no sets",
+            f"Classes, sorted and joined by a bar, that hold the true one for at least {LEVEL:.0%} of the objects of "
+            f"each class, from {_PREFIXES[prefix]}; empty text where no class fits, null where the model has no sets",
         )
         for prefix in set_prefixes(task)
     )  # fmt: skip
 
 
-def fit_floors(
-    p: np.ndarray, target: np.ndarray, classes: Sequence[str], level: float = LEVEL
-) -> dict[str, Any]:
+def fit_floors(p: np.ndarray, target: np.ndarray, classes: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
     """Probability from which on each class is in the set.
 
     Parameters
@@ -89,8 +87,8 @@ def fit_floors(
     Returns
     -------
     dict
-        ``level``, ``floors`` by class, and ``n``, the validation objects of each class; a class with too few for a floor
-        of its own has that of all. Empty for fewer than ``FEWEST`` objects.
+        ``level``, ``floors`` by class, and ``n``, the validation objects of each class; a class with too few for a
+        floor of its own has that of all. Empty for fewer than ``FEWEST`` objects.
     """
     good = (target >= 0) & np.isfinite(p).all(axis=1)
     if good.sum() < FEWEST:
@@ -176,7 +174,10 @@ class Sets:
         prefixes = set_prefixes(self.task)
         rows = self.inner.predict(batch, size)
         return [
-            {**row, **{f"{prefix}class_set": class_set(row, prefix, self.fitted.get(prefix, {})) for prefix in prefixes}}
+            {
+                **row,
+                **{f"{prefix}class_set": class_set(row, prefix, self.fitted.get(prefix, {})) for prefix in prefixes},
+            }
             for row in rows
         ]
 
@@ -198,8 +199,8 @@ def set_report(
     Returns
     -------
     dict
-        ``level``; for ``all`` and for each class ``n``, ``coverage`` with its interval, ``mean_size`` and ``empty``, the
-        share of sets without a class. Empty where there is no set.
+        ``level``; for ``all`` and for each class ``n``, ``coverage`` with its interval, ``mean_size`` and ``empty``,
+        the share of sets without a class. Empty where there is no set.
     """
     from finetune.coverage import share_interval
 

@@ -134,7 +134,9 @@ def run_train(
         _warn(report["audit"], say)
     data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
     if suspects:
-        report["suspect_labels"] = _suspects_of_training(task, [*parts["train"], *parts["validation"]], chosen, suspects, say)
+        report["suspect_labels"] = _suspects_of_training(
+            task, [*parts["train"], *parts["validation"]], chosen, suspects, say
+        )
     if trained.backbone:
         data["backbone"] = dict(trained.backbone)
     if start is not None:

@@ -184,7 +184,8 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
 def _sets(found: Mapping[str, Any]) -> list[str]:
     """Coverage of the sets of each answer, class by class."""
     rows = [
-        [TITLES[answer], name, one["n"], interval_text(one["coverage"]), number_text(one["mean_size"]), number_text(one["empty"])]
+        [TITLES[answer], name, one["n"], interval_text(one["coverage"]),
+         *(number_text(one[key]) for key in ("mean_size", "empty"))]
         for answer, part in found.items()
         for name, one in part["classes"].items()
     ]  # fmt: skip
@@ -200,7 +201,9 @@ def _right(task: Task, rows: Sequence[Row], examples: Sequence[Example], axes: S
     truth = [e.labels.get(label) if e.labels.get(label) in task.classes else None for e in examples]
     there = {c.name for c in task.all_columns()}
     right = {
-        answer: [None if name is None else row[f"{prefix}{label}"] == name for row, name in zip(rows, truth, strict=True)]
+        answer: [
+            None if name is None else row[f"{prefix}{label}"] == name for row, name in zip(rows, truth, strict=True)
+        ]
         for answer, prefix in ANSWERS.items()
         if f"{prefix}{label}" in there
     }
@@ -217,7 +220,9 @@ def _right(task: Task, rows: Sequence[Row], examples: Sequence[Example], axes: S
 
 def _suspects(found: Mapping[str, Any]) -> list[str]:
     """The labels that are most likely wrong."""
-    lead = f"{found['n']} of {found['judged']} labels are probably wrong, as the {TITLES[found['answer']]} answer has it"
+    lead = (
+        f"{found['n']} of {found['judged']} labels are probably wrong, as the {TITLES[found['answer']]} answer has it"
+    )
     rows = [
         [one["object_id"] or one["source"], one["label"], *(_said(one[key]) for key in ("given", "suggested")),
          *(number_text(one[key]) for key in ("p_given", "p_suggested", "score"))]

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: panels on one figure, a figure as part of a page, shares and residuals along an axis or the sky."""
+"""Plots of an evaluation: panels, a figure as part of a page, shares and residuals along an axis or on the sky."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ GRID = np.geomspace(3000.0, 10000.0, 2048)  #: Angstrom.
 FEWEST_PIXELS, FEWEST_POINTS = 200, 20
 ENDS = 40  #: Pixels of the grid at either end of a spectrum that are not compared.
 DAYS = 512  #: Length of a light curve's print: dates in whole days, modulo this.
+FREE = 15.0  #: Independent points from which a light curve's shape is its own.
 TOGETHER = 0.02  #: Days within which two points are the same visit.
 
 
@@ -201,7 +202,9 @@ def curve_likeness(one: LightCurve, _: Any, two: LightCurve, __: Any) -> float:
     Returns
     -------
     float
-        -1 where fewer than 20 visits, or fewer than half of the shorter curve's, are the same.
+        -1 where fewer than 20 visits, or fewer than half of the shorter curve's, are the same. Its distance from 1
+        grows where the curves are so smooth that they hold fewer than ``FREE`` independent points: supernovae of one
+        age look alike.
     """
     a, b = _ranks(one), _ranks(two)
     first, second = [], []
@@ -216,7 +219,13 @@ def curve_likeness(one: LightCurve, _: Any, two: LightCurve, __: Any) -> float:
     x, y = (np.concatenate(part) if part else np.zeros(0) for part in (first, second))
     if x.size < max(FEWEST_POINTS, 0.5 * min(a[0].size, b[0].size)):
         return -1.0
-    return _correlation(x, y)
+    return 1 - (1 - _correlation(x, y)) * max(1.0, FREE / _independent(x))
+
+
+def _independent(values: np.ndarray) -> float:
+    """Number of independent points of a series, by its correlation with itself one point later; at least one."""
+    slow = max(_correlation(values[:-1], values[1:]), 0.0)
+    return max(values.size * (1 - slow) / (1 + slow), 1.0)
 
 
 def _ranks(record: LightCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -246,6 +255,6 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 #: By class of record; a class that is not here has no near-duplicates but exact copies.
 KINDS: dict[type, Kind] = {
     Cutout: Kind(stamp_print, stamp_likeness, near=0.25, least=0.55),
-    Spectrum: Kind(spectrum_print, spectrum_likeness, near=0.7, least=0.985, gap=0.4),
-    LightCurve: Kind(curve_print, curve_likeness, near=0.6, least=0.97),
+    Spectrum: Kind(spectrum_print, spectrum_likeness, near=0.4, least=0.985, gap=0.4),
+    LightCurve: Kind(curve_print, curve_likeness, near=0.6, least=0.95),
 }

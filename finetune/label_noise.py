@@ -172,7 +172,12 @@ def find_suspects(task: Task, rows: Sequence[Row], examples: Sequence[Example], 
 
 
 def _suspect(
-    example: Example, label: str, suggested: Any, score: float, p_given: float | None = None, p_best: float | None = None
+    example: Example,
+    label: str,
+    suggested: Any,
+    score: float,
+    p_given: float | None = None,
+    p_best: float | None = None,
 ) -> Suspect:
     record = example.record
     return Suspect(
@@ -259,5 +264,7 @@ def suspects_csv(suspects: Sequence[Suspect]) -> str:
     writer.writeheader()
     for one in suspects:
         row: Mapping[str, Any] = asdict(one)
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) and k not in ("ra", "dec") else v for k, v in row.items()})
+        writer.writerow(
+            {k: f"{v:.6g}" if isinstance(v, float) and k not in ("ra", "dec") else v for k, v in row.items()}
+        )
     return stream.getvalue()

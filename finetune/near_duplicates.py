@@ -1,4 +1,4 @@
-"""The same object twice under two names: found by its data, as copies that were compressed, resampled or made noisier."""
+"""The same object twice under two names: found by its data, though compressed, resampled or made noisier."""
 
 from __future__ import annotations
 
@@ -123,18 +123,21 @@ def search(kind: Kind, records: Sequence[Any], vectors: np.ndarray, numbers: Seq
             pair = min(i, j), max(i, j)
             if j != i and distance <= 1 - kind.near and pair not in alike:
                 alike[pair] = kind.likeness(records[i], vectors[i], records[j], vectors[j])
-    reach = [_reach(kind, i, alike, near[i].tolist()) for i in range(len(vectors))] if kind.gap < 1 else []
+    reach = _reach(kind, alike, len(vectors)) if kind.gap < 1 else []
     for (i, j), likeness in sorted(alike.items()):
         if likeness >= kind.least and (not reach or 1 - likeness <= min(reach[i], reach[j])):
             yield Pair(numbers[i], numbers[j], float(likeness))
 
 
-def _reach(kind: Kind, i: int, alike: dict[tuple[int, int], float], near: Sequence[int]) -> float:
-    """Distance within which the neighbours of a record are copies: the last one before a gap; -1 for no gap."""
-    apart = sorted(1 - alike.get((min(i, j), max(i, j)), kind.near) for j in near if j != i)
-    beyond = [1 - kind.near] if len(apart) < NEIGHBOURS else []  # there is no other record
-    last = -1.0
-    for mine, following in pairwise([*apart, *beyond]):
-        if mine <= 1 - kind.least and mine <= kind.gap * following:
-            last = mine
-    return last
+def _reach(kind: Kind, alike: dict[tuple[int, int], float], count: int) -> list[float]:
+    """For each record the distance within which its neighbours are copies: the last one before a gap; -1 for no gap."""
+    apart: list[list[float]] = [[] for _ in range(count)]
+    for pair, likeness in alike.items():
+        for i in pair:
+            apart[i].append(1 - likeness)
+    out = []
+    for own in apart:
+        beyond = [1 - kind.near] if len(own) < NEIGHBOURS else []  # what was not looked at is farther than this
+        steps = pairwise([*sorted(own), *beyond])
+        out.append(max((one for one, far in steps if one <= min(1 - kind.least, kind.gap * far)), default=-1.0))
+    return out

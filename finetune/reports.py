@@ -93,8 +93,8 @@ def error_report(
     Parameters
     ----------
     task : Task
-        Its label ``x`` is judged where the answer has a column ``x``; its error is ``x_err``, the half-width of its 68 %
-        interval, and ``x_err95`` where there is one that of its 95 % interval (else 1.96 times the error).
+        Its label ``x`` is judged where the answer has a column ``x``; its error is ``x_err``, the half-width of its
+        68 % interval, and ``x_err95`` where there is one that of its 95 % interval (else 1.96 times the error).
     rows, labels : sequence
         One for each object.
     prefix : str
@@ -136,7 +136,9 @@ def error_report(
                 if r is not None and _is_number(row.get(wide))
             ]
             if covered:
-                report[label][f"coverage_{share}"] = share_interval([hit for hit, _ in covered], [g for _, g in covered])
+                report[label][f"coverage_{share}"] = share_interval(
+                    [hit for hit, _ in covered], [g for _, g in covered]
+                )
     return report
 
 

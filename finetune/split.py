@@ -272,7 +272,8 @@ def check_leaks(parts: Mapping[str, Sequence[Example]]) -> None:
         if shared:
             mark = shared[0]
             raise LeakError(
-                f"{one} and {two} share {len(shared)} groups, objects or (nearly) the same data; the first is {mark[:60]}: "
+                f"{one} and {two} share {len(shared)} groups, objects or (nearly) the same data; the first is "
+                f"{mark[:60]}: "
                 f"{found[one][mark]} and {found[two][mark]}"
             )
 

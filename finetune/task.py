@@ -223,7 +223,7 @@ class Task:
         Returns
         -------
         tuple of Column
-            ``best_columns + columns + baseline_columns``, sets of classes (classifiers), and where the object lies among
-            the training objects.
+            ``best_columns + columns + baseline_columns``, sets of classes (classifiers), and where the object lies
+            among the training objects.
         """
         return (*self.best_columns, *self.columns, *self.baseline_columns, *set_columns(self), *PLACE)

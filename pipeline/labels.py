@@ -39,9 +39,7 @@ def is_catalog(url: str) -> bool:
     return bool(fs.isdir(path))
 
 
-def catalog_labels(
-    catalog: str, task: Task, names: Mapping[str, str] = MappingProxyType({})
-) -> list[dict[str, Any]]:
+def catalog_labels(catalog: str, task: Task, names: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
     """Rows of a catalog as labels of a task.
 
     Parameters
@@ -104,4 +102,10 @@ def _label(row: Mapping[str, Any], columns: Mapping[str, str], catalog: str, alo
     file = {name: row[name] for name in _FILE} if alone else {}
     labels = {label: row[name] for label, name in columns.items()}
     own = {name: row[name] for name in ("object_id", "ra", "dec")}
-    return {**own, **file, **labels, "group": row["object_id"], "origin": f"catalog {catalog.rstrip('/').split('/')[-1]}"}
+    return {
+        **own,
+        **file,
+        **labels,
+        "group": row["object_id"],
+        "origin": f"catalog {catalog.rstrip('/').split('/')[-1]}",
+    }

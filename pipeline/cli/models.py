@@ -65,8 +65,8 @@ def search(options: Namespace) -> int:
 
         try:
             return run_search(
-                options.task, labels(options, options.task), inputs(options), options.output, **search_keywords(options),
-                command=called(), say=say(options),
+                options.task, labels(options, options.task), inputs(options), options.output,
+                **search_keywords(options), command=called(), say=say(options),
             )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
             raise ValueError(str(error)) from error

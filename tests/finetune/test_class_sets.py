@@ -53,7 +53,11 @@ def test_coverage_holds_on_average_over_small_validation_sets() -> None:
         own = truth[:40]
         if min(np.bincount(own, minlength=3)[:2]) < 9:
             continue
-        hits += [CLASSES[t] in class_set(row(one), "", fitted).split("|") for one, t in zip(p[40:], truth[40:], strict=True) if t < 2]
+        hits += [
+            CLASSES[t] in class_set(row(one), "", fitted).split("|")
+            for one, t in zip(p[40:], truth[40:], strict=True)
+            if t < 2
+        ]
     assert np.mean(hits) >= 0.885
 
 

@@ -25,7 +25,6 @@ from tests.finetune.test_class_sets import both
 from tests.finetune.toy_task import TASK as TOY
 
 
-
 def sky(n: int, seed: int, k: int = 5, flipped: float = 0.08) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities of a fair model, given labels, and which of them were flipped; class 0 is told with less surety."""
     rng = np.random.default_rng(seed)
@@ -93,7 +92,9 @@ def test_suspects_of_measured_stars_are_named() -> None:
 def test_the_table_comes_back_as_it_was() -> None:
     rows, examples = stars(60, 5)
     examples[3] = replace(
-        examples[3], record=replace(examples[3].record, object_id='a "b", c'), labels={**examples[3].labels, "fe_h": 9.0}
+        examples[3],
+        record=replace(examples[3].record, object_id='a "b", c'),
+        labels={**examples[3].labels, "fe_h": 9.0},
     )
     found = find_suspects(STARS, rows, examples, "")
     (back,) = csv.DictReader(io.StringIO(suspects_csv(found)))
@@ -120,7 +121,9 @@ def test_flipped_labels_of_simulated_stars_are_found_by_the_baseline_out_of_fold
     task = replace(TOY, baseline=Logistic)
     wrong = set(np.random.default_rng(0).permutation(200)[:20].tolist())
     examples = [
-        replace(one, labels={"class_name": "bright" if (one.labels["class_name"] == "faint") == (i in wrong) else "faint"})
+        replace(
+            one, labels={"class_name": "bright" if (one.labels["class_name"] == "faint") == (i in wrong) else "faint"}
+        )
         for i, one in enumerate(TOY.simulate(200, 6))
     ]
     kept, rows = out_of_fold(task, examples, [task.prepare(one.record) for one in examples], seed=1)
@@ -129,7 +132,7 @@ def test_flipped_labels_of_simulated_stars_are_found_by_the_baseline_out_of_fold
     truly = {examples[i].record.object_id for i in wrong}
     assert len(found & truly) / len(found) > 0.85, "precision"
     assert len(found & truly) / len(truly) > 0.85, "recall"
-    assert out_of_fold(task, examples[:5], [])  == ([], [])
+    assert out_of_fold(task, examples[:5], []) == ([], [])
 
 
 def test_the_commands_write_suspects(sky: Path) -> None:

@@ -112,7 +112,9 @@ def test_a_changed_copy_of_a_light_curve_is_found_and_no_other() -> None:
     stars = [curve(i) for i in range(20)]
     rng = np.random.default_rng(0)
     some = rng.random(60) > 0.25
-    fewer = replace(stars[4], **{k: getattr(stars[4], k)[some] for k in ("time", "flux", "flux_err", "band", "quality")})
+    fewer = replace(
+        stars[4], **{k: getattr(stars[4], k)[some] for k in ("time", "flux", "flux_err", "band", "quality")}
+    )
     later = replace(stars[6], time=stars[6].time + 0.004, flux=3 * stars[6].flux + 10)
     noisy = replace(stars[8], flux=stars[8].flux + rng.normal(0, 1.5, 60))
     elsewhere = replace(stars[10], time=stars[10].time + 0.3)  # the same fluxes at other times are another star's
@@ -171,7 +173,10 @@ def test_an_old_split_with_copies_on_both_sides_is_refused_by_name() -> None:
 
 def test_copies_within_one_group_are_nobodys_business() -> None:
     star = curve(1)
-    same = [Example(record=replace(star, source=s, flux=star.flux * f), labels={}, group="v1") for s, f in (("a", 1), ("b", 2))]
+    same = [
+        Example(record=replace(star, source=s, flux=star.flux * f), labels={}, group="v1")
+        for s, f in (("a", 1), ("b", 2))
+    ]
     marked, merged = mark_twins(same)
     assert merged == 0
     assert [one.twins for one in marked] == ["", ""]
@@ -189,6 +194,9 @@ def test_the_galaxy_that_stands_in_two_real_sets_is_found() -> None:
 
     root = DATA / "images_galaxy"
     others = sorted((root / "gz2_spiral_nonspiral").rglob("*.jpg"))[:25]
-    paths = [next((root / "gz1_small").rglob("587731869633675331*")), next((root / "gz2_spiral_nonspiral").rglob("221571*"))]
+    paths = [
+        next((root / "gz1_small").rglob("587731869633675331*")),
+        next((root / "gz2_spiral_nonspiral").rglob("221571*")),
+    ]
     found = near_duplicates([load_image(path) for path in [*paths, *others]])
     assert [(p.one, p.two) for p in found] == [(0, 1)], "other bytes, another survey's cut, the same galaxy"

@@ -77,7 +77,8 @@ def test_the_surest_answer_counts_and_a_doubtful_one_never(monkeypatch: pytest.M
 
     table = [
         row("s", "faint", 0.6, 3.0), row("s", "bright", 0.9, 1.0), row("s", "faint", 0.99, 2.0, bits("OUT_OF_SUPPORT")),
-        row("t", None, None, 1.0), row("u", "faint", 0.8, 1.0, bits("EDGE")), row("v", "faint", 0.8, 1.0, bits("NOVEL")),
+        row("t", None, None, 1.0), row("u", "faint", 0.8, 1.0, bits("EDGE")),
+        row("v", "faint", 0.8, 1.0, bits("NOVEL")),
     ]  # fmt: skip
     monkeypatch.setattr(pipeline.labels, "read_rows", lambda *_, **__: iter([pa.Table.from_pylist(table)]))
     rows = catalog_labels("x/y/", TASK)
