@@ -393,6 +393,7 @@ def _residuals(label: str, residual: Sequence[float | None], along: Sequence[tup
         axis.plot(at, middle, color="black", lw=1.2)
         axis.axhline(0, color="#999", lw=0.8)
         axis.set(xlabel=f"{title} / {unit}" if unit else title, ylabel=f"{label} - truth", ylim=(-reach, reach))
+        axis.locator_params(axis="x", nbins=5)
         if x.min() > 0 and x.max() > 30 * x.min():
             axis.set_xscale("log")
     return figure

@@ -160,6 +160,7 @@ def sky_plot(
             figure.colorbar(drawn, ax=axis)
         axis.set(title=title, xlabel="right ascension / deg", ylabel="declination / deg")
         axis.title.set_fontsize(9)
+        axis.locator_params(axis="x", nbins=5)
         axis.invert_xaxis()
     return figure
 
