@@ -32,7 +32,9 @@ def stars(data: Path, count: int) -> list[Example]:
     print(kinds)
     records = list(read(path, data / "lightcurves"))
     chosen = np.sort(np.random.default_rng(0).permutation(len(records))[:count])
-    return [ready(records[i], {LABEL: kinds[names[i]]}, records[i].object_id, "eros1") for i in chosen]
+    found = [ready(records[i], {LABEL: kinds[names[i]]}, records[i].object_id, "eros1") for i in chosen]
+    # what ``ready`` leaves of a record has no data, and the same data would be one group
+    return [replace(e, record=replace(e.record, time=np.array([float(i)]))) for i, e in enumerate(found)]
 
 
 def judged(examples: list[Example], share: float, seed: int) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def judged(examples: list[Example], share: float, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--count", type=int, default=800)
     args = parser.parse_args()
     examples = stars(args.data, args.count)
     kept = {}

@@ -117,7 +117,16 @@ def share_plot(
                 shares.append(share_interval([bool(hits[known[i]]) for i in part], [groups[known[i]] for i in part]))
             middle, low, high = np.array(shares, float).T if shares else np.zeros((3, 0))
             off = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
-            axis.errorbar(at, middle, off, fmt="o-", ms=3, lw=1, color=COLOURS[answer], label=answer)
+            axis.errorbar(
+                at,
+                middle,
+                off,
+                fmt="o-",
+                ms=3,
+                lw=1,
+                color=COLOURS[answer],
+                label={"baseline": "classical"}.get(answer, answer),
+            )
         axis.set(xlabel=f"{title} / {unit}" if unit else title, ylabel="share right", ylim=(0, 1.03))
         if x.size and x.min() > 0 and x.max() > 30 * x.min():
             axis.set_xscale("log")
