@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LABELS = "CSV, ECSV, Parquet, FITS or VOTable"
+LABEL_SOURCES = f"{LABELS}, or the root of a catalog: the best answers of the task's table"
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -78,7 +79,7 @@ def add_train(command: argparse.ArgumentParser, output: str = "folder of the new
         What ``--output`` is.
     """
     command.add_argument("task", metavar="TASK", help="a task's name")
-    command.add_argument("--labels", required=True, metavar="FILE", help=LABELS)
+    command.add_argument("--labels", required=True, metavar="LABELS", help=LABEL_SOURCES)
     add_files(command, "files with the labelled objects")
     command.add_argument("--output", required=True, metavar="DIR", help=output)
     add_method(command)
@@ -149,7 +150,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
         Changed in place.
     """
     command.add_argument("bundle", metavar="BUNDLE", help="folder of the model, or the name of a task for its own")
-    command.add_argument("--labels", required=True, metavar="FILE", help=LABELS)
+    command.add_argument("--labels", required=True, metavar="LABELS", help=LABEL_SOURCES)
     add_files(command, "files with the labelled objects")
     add_matching(command)
     command.add_argument("--against", default="", metavar="BUNDLE", help="another model, judged on the same objects")
@@ -264,6 +265,12 @@ def _add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--report", default="", metavar="DIR", help="folder for a page with plots, and the figures as JSON"
     )
+    command.add_argument(
+        "--suspects",
+        default="",
+        metavar="FILE.csv",
+        help="write the labels that are probably wrong, by answers for objects that were not learnt from",
+    )
 
 
 def train_keywords(options: argparse.Namespace) -> dict[str, Any]:
@@ -295,6 +302,7 @@ def train_keywords(options: argparse.Namespace) -> dict[str, Any]:
         "split_by": options.split_by,
         "notes": json.loads(Path(options.notes).read_text(encoding="utf-8")) if options.notes else {},
         "page": options.report,
+        "suspects": options.suspects,
     }
 
 
@@ -339,4 +347,5 @@ def evaluate_keywords(options: argparse.Namespace) -> dict[str, Any]:
         "seen": options.seen,
         "device": options.device,
         "page": options.report,
+        "suspects": options.suspects,
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from finetune.calibrate import reliability, softmax
+from finetune.dirichlet import choose_map, class_probabilities
 from finetune.partial_labels import exact_class, partial_log_loss
 from finetune.task import Row
 from transforms.columns import FLOAT32, STRING, Column
@@ -44,7 +45,7 @@ def class_columns(classes: Sequence[str], prefix: str, name: str, source: str) -
 
 
 def fit_calibration(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -> dict[str, Any]:
-    """Learn temperature (Guo et al. 2017, arXiv:1706.04599) and the place of the known objects.
+    """Learn temperature (Guo et al. 2017, arXiv:1706.04599) or Dirichlet map, and the place of the known objects.
 
     Parameters
     ----------
@@ -56,13 +57,11 @@ def fit_calibration(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -
     Returns
     -------
     dict
-        ``temperature``; ``means`` (classes, width), ``variance`` (width,), ``reach``.
+        From ``choose_map``; ``means`` (classes, width), ``variance`` (width,), ``reach``.
     """
     logits = outputs["logits"].astype(np.float64)
-    grid = np.geomspace(0.4, 4.0, 47)
-    losses = [partial_log_loss(softmax(logits / t), likelihood) for t in grid]
-    temperature = float(grid[int(np.argmin(losses))])
-    share = softmax(logits / temperature) * likelihood
+    chosen = choose_map(logits, likelihood, _best_temperature)
+    share = class_probabilities(logits, chosen) * likelihood
     owner = share.argmax(axis=1)
     embedding = outputs["embedding"].astype(np.float64)
     overall = embedding.mean(axis=0)
@@ -72,7 +71,12 @@ def fit_calibration(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -
     variance = ((embedding - means[owner]) ** 2).mean(axis=0) + 1e-6
     reach = float(np.quantile(_distance(embedding, means, variance), 0.99))
     rounded = {"means": np.round(means, 4).tolist(), "variance": np.round(variance, 6).tolist()}
-    return {"temperature": temperature, "reach": reach, **rounded}
+    return {**chosen, "reach": reach, **rounded}
+
+
+def _best_temperature(logits: np.ndarray, likelihood: np.ndarray) -> float:
+    grid = np.geomspace(0.4, 4.0, 47)
+    return float(grid[int(np.argmin([partial_log_loss(softmax(logits / t), likelihood) for t in grid]))])
 
 
 def _distance(embedding: np.ndarray, means: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -115,7 +119,7 @@ def decode_classes(
         if not there or not np.isfinite(logits).all():
             rows.append({**dict.fromkeys(names), "flags": bits("MODEL_FAILED", *(() if there else ("NO_DATA",)))})
             continue
-        p = softmax(logits / calibration.get("temperature", 1.0))[0]
+        p = class_probabilities(logits, calibration)[0]
         best = int(np.argmax(p))
         entropy = float(-(p * np.log(np.maximum(p, 1e-12))).sum() / np.log(len(classes)))
         flags = bits("AMBIGUOUS") if p[best] < 0.5 else 0

@@ -14,17 +14,19 @@ from finetune.breakdown import find_axes
 from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
 from finetune.bundle_writing import save_bundle
 from finetune.card import model_card
-from finetune.dataset import RADIUS, Dataset, load_dataset
-from finetune.evaluate import DRAWS, against
+from finetune.class_sets import set_prefixes
+from finetune.dataset import MERGED, RADIUS, Dataset, load_dataset
+from finetune.evaluate import ANSWERS, DRAWS, against
 from finetune.evaluation_page import details, write_page
 from finetune.inputs import list_files
 from finetune.judge import answers, figures_of, judge, untrained_rows
+from finetune.label_noise import find_suspects, out_of_fold, suspects_csv, suspects_report
 from finetune.labels import read_labels
 from finetune.predict import load_predictor
 from finetune.split import Split, inherit, make_split
 from finetune.task import Example, Row, Task
-from finetune.train import start_options, train_task
-from finetune.training_options import OptionsError, make_options
+from finetune.train import prepare_all, start_options, train_task
+from finetune.training_options import OptionsError, TrainingOptions, make_options
 from transforms.records import FileRef
 
 SPLIT = "split.json"
@@ -43,7 +45,7 @@ def quiet(text: str) -> None:
 
 def run_train(
     task: str | Task,
-    labels: str,
+    labels: str | Sequence[Mapping[str, Any]],
     inputs: Sequence[str | FileRef],
     output: str | Path,
     *,
@@ -58,6 +60,7 @@ def run_train(
     measure_options: Mapping[str, Any] = MappingProxyType({}),
     draws: int = DRAWS,
     page: str | Path = "",
+    suspects: str | Path = "",
     say: Say = quiet,
 ) -> dict[str, Any]:
     """Fine-tune the model of a task on labelled files, judge it on objects that it has not seen, and save it.
@@ -66,8 +69,8 @@ def run_train(
     ----------
     task : str or Task
         Name of a registered task, or a task.
-    labels : str
-        Label file; path or URL.
+    labels : str or sequence of mapping
+        Label file, path or URL; or its rows, as ``read_labels`` gives them.
     inputs : sequence of str or FileRef
         Files with the labelled objects.
     output : str or Path
@@ -92,6 +95,9 @@ def run_train(
         Of the bootstrap.
     page : str or Path
         Folder for a page with plots, and the evaluation as JSON; empty for none.
+    suspects : str or Path
+        File for the labels of training and validation objects that are probably wrong, by the baseline fitted on other
+        objects; empty for none, as it takes five fits.
     say : callable
         Told what goes on, a sentence at a time.
 
@@ -129,6 +135,10 @@ def run_train(
         report["audit"] = audit(task, rows, before, kept, find_axes(task, rows, kept))
         _warn(report["audit"], say)
     data = {"fingerprint": dataset.fingerprint, "counts": dict(dataset.counts), "notes": dict(notes), **trained.counts}
+    if suspects:
+        report["suspect_labels"] = _suspects_of_training(
+            task, [*parts["train"], *parts["validation"]], chosen, suspects, say
+        )
     if trained.backbone:
         data["backbone"] = dict(trained.backbone)
     if start is not None:
@@ -210,7 +220,7 @@ def plan_split(
 
 def run_evaluate(
     bundle: str | Path,
-    labels: str,
+    labels: str | Sequence[Mapping[str, Any]],
     inputs: Sequence[str | FileRef],
     *,
     other: str | Path = "",
@@ -224,6 +234,7 @@ def run_evaluate(
     draws: int = DRAWS,
     task: Task | None = None,
     page: str | Path = "",
+    suspects: str | Path = "",
     say: Say = quiet,
 ) -> dict[str, Any]:
     """Judge a model on labelled files, beside its baseline and, where asked, another model.
@@ -232,8 +243,8 @@ def run_evaluate(
     ----------
     bundle : str or Path
         Folder of the model, or the name of a task for the one that ships.
-    labels : str
-        Label file.
+    labels : str or sequence of mapping
+        Label file; or its rows, as ``read_labels`` gives them.
     inputs : sequence of str or FileRef
         Files with the labelled objects.
     other : str or Path
@@ -254,6 +265,8 @@ def run_evaluate(
         A task that is not in the registry.
     page : str or Path
         As in ``run_train``.
+    suspects : str or Path
+        File for the labels of the judged objects that are probably wrong; empty for none. The report has them anyway.
     say : callable
         Told what goes on.
 
@@ -284,10 +297,31 @@ def run_evaluate(
         _, others = answers(task, rival, fresh)
         report["against"] = {"digest": rival.digest, **against(task, rows, others, kept, draws=draws)}
     if kept:
+        believed = "learned" if set_prefixes(task) == ("",) else "best"  # where the best answer has no probabilities
+        report["suspect_labels"] = _suspects(task, rows, kept, believed, suspects, say)
         report["audit"] = audit(task, rows, others, kept, find_axes(task, rows, kept))
         _warn(report["audit"], say)
     report = finish(report, checked, dataset)
     return _on_page(page, task, report, rows, kept, say)
+
+
+def _suspects(
+    task: Task, rows: Sequence[Row], kept: Sequence[Example], answer: str, path: str | Path, say: Say
+) -> dict[str, Any]:
+    """Suspect labels for a report, and all of them in a file where one is asked for."""
+    found = find_suspects(task, rows, kept, ANSWERS[answer])
+    if path:
+        Path(path).write_text(suspects_csv(found), encoding="utf-8")
+        say(f"{len(found)} of {len(kept)} labels are suspect: wrote {path}")
+    return suspects_report(found, len(kept), answer)
+
+
+def _suspects_of_training(
+    task: Task, examples: Sequence[Example], options: TrainingOptions, path: str | Path, say: Say
+) -> dict[str, Any]:
+    """The same of what a training learns from, by baselines that have not learnt from the object."""
+    kept, prepared, _ = prepare_all(task, examples)
+    return _suspects(task, *out_of_fold(task, kept, prepared, seed=options.seed)[::-1], "baseline", path, say)
 
 
 def _on_page(
@@ -351,7 +385,7 @@ def find_bundle(name: str | Path) -> Path:
 
 def read_dataset(
     task: Task,
-    labels: str,
+    labels: str | Sequence[Mapping[str, Any]],
     inputs: Sequence[str | FileRef],
     radius: float,
     label_columns: Mapping[str, str],
@@ -365,8 +399,8 @@ def read_dataset(
     ----------
     task : Task
         Names record class and label columns.
-    labels : str
-        Label file.
+    labels : str or sequence of mapping
+        Label file; or its rows, as ``read_labels`` gives them.
     inputs : sequence of str or FileRef
         Files.
     radius : float
@@ -385,11 +419,12 @@ def read_dataset(
     """
     if not radius > 0:
         raise OptionsError([f"radius {radius!r} is not a number of arcsec above 0"])
-    rows = read_labels(labels, task.label_columns, label_columns)
+    rows = read_labels(labels, task.label_columns, label_columns) if isinstance(labels, str) else labels
     dataset = load_dataset(
         task, rows, list_files(inputs), radius=radius, reader_options=reader_options, measure_options=measure_options
     )
-    say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dataset.counts.items()))
+    counts = {name: count for name, count in dataset.counts.items() if count or name != MERGED}
+    say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
     for reject in dataset.rejects[:5]:
         say(f"rejected {reject.source}: {reject.error}: {reject.reason}")
     return dataset

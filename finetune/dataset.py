@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 
 from finetune.jsonfile import plain
 from finetune.labels import KEYS, LabelError
+from finetune.near_duplicates import mark_twins
 from finetune.task import Example, Task
 from transforms.attempt import Tallies, attempt, describe
 from transforms.measure import STEPS
@@ -24,6 +25,7 @@ from transforms.objects import measured_records
 from transforms.readers import Source, formats, identify
 from transforms.records import FileRef, Identity, Item, Reject
 
+MERGED = "merged_near_duplicates"  #: Count of groups that became part of another one.
 RADIUS = 1.0  #: arcsec; default radius of a match by position.
 _PACKED = (".gz", ".bz2", ".xz", ".fz")
 
@@ -37,7 +39,8 @@ class Dataset:
     examples : tuple of Example
         In the order of the files.
     counts : mapping of str to int
-        Files, records, matched, records without a label, labels without a record, ambiguous, rejects.
+        Files, records, matched, records without a label, labels without a record, rejects, and groups that were merged
+        as near-duplicates.
     rejects : tuple of Reject
         What could not be read or measured.
     fingerprint : str
@@ -245,6 +248,7 @@ def load_dataset(
             origin = row.get("origin") or ""
             examples.append(Example(record=record, labels=labels, group=str(group), origin=str(origin)))
             digests.add(file.digest)
+    marked, merged = mark_twins(examples)
     summary = {
         "files": len(files),
         "records": counts["records"],
@@ -253,9 +257,10 @@ def load_dataset(
         "labels": len(rows),
         "labels_without_record": len(rows) - len(join.used),
         "rejects": len(rejects),
+        MERGED: merged,
     }
     return Dataset(
-        examples=tuple(examples), counts=summary, rejects=tuple(rejects), fingerprint=fingerprint(digests, examples)
+        examples=tuple(marked), counts=summary, rejects=tuple(rejects), fingerprint=fingerprint(digests, examples)
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.class_sets import set_report
 from finetune.reports import class_report, error_report, reliability_report
 from finetune.task import Example, Labels, Row, Task
 from transforms.flags import decode as flag_names
@@ -41,8 +42,8 @@ def evaluate(
     Returns
     -------
     dict
-        JSON-able: ``n``, ``groups``, ``metrics`` and ``differences`` with intervals, ``classes`` and ``reliability``
-        (classifiers), ``errors`` (columns with an error), ``origins``, ``flags`` and ``unanswered``.
+        JSON-able: ``n``, ``groups``, ``metrics`` and ``differences`` with intervals, ``classes``, ``reliability``
+        and ``class_sets`` (classifiers), ``errors`` (columns with an error), ``origins``, ``flags`` and ``unanswered``.
     """
     labels = [example.labels for example in examples]
     groups = [example.group for example in examples]
@@ -54,7 +55,7 @@ def evaluate(
         "draws": draws,
         "metrics": figures,
         "differences": differences,
-        "errors": {name: error_report(task, rows, labels, prefix) for name, prefix in ANSWERS.items()},
+        "errors": {name: error_report(task, rows, labels, prefix, groups) for name, prefix in ANSWERS.items()},
         "origins": by_origin(task, rows, examples),
         "flags": dict(sorted(Counter(n for row in rows for n in flag_names(int(row["flags"]))).items())),
         "unanswered": {c.name: n for c in answers if (n := sum(row[c.name] is None for row in rows))},
@@ -64,6 +65,8 @@ def evaluate(
         report["classes"] = {name: part for name, part in reports.items() if part}
         curves = {name: reliability_report(task, rows, labels, prefix) for name, prefix in ANSWERS.items()}
         report["reliability"] = {name: part for name, part in curves.items() if part}
+        sets = {name: set_report(task, rows, labels, groups, prefix) for name, prefix in ANSWERS.items()}
+        report["class_sets"] = {name: part for name, part in sets.items() if part}
     return report
 
 

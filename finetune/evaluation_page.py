@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,15 @@ from finetune.breakdown import Axis, break_down
 from finetune.card import interval_text, number_text
 from finetune.curves import class_curves
 from finetune.evaluate import ANSWERS
+from finetune.evaluation_plots import COLOURS, image, panels, share_plot, size_plot, sky_plot
 from finetune.jsonfile import write_json
 from finetune.page import page, table
 from finetune.reports import residuals
 from finetune.task import Example, Row, Task
 
 TITLES = {"learned": "learned", "baseline": "classical", "best": "best"}
-_COLOURS = {"learned": "#0b6fb8", "baseline": "#b8860b", "best": "#2e8b57"}
 _DRAWS = 200
+_SUSPECTS = 25  #: Suspect labels that a page shows.
 
 
 class ReportError(ValueError):
@@ -111,9 +111,12 @@ def write_page(
     sections = {
         "Figures": _figures(report),
         "Classes": "".join(_classes(report)) if report.get("classes") else "",
+        "Sets of classes": "".join(_sets(report["class_sets"])) if report.get("class_sets") else "",
+        "Where classes are right": "".join(_right(task, rows, examples, axes)) if report.get("classes") else "",
         "Residuals": "".join(_errors(rows, examples, axes, report)),
         "Parts that fall behind": "".join(_audit(report["audit"])) if report.get("audit", {}).get("axes") else "",
         "Parts of the objects": "".join(_breakdown(report)),
+        "Labels in doubt": "".join(_suspects(report["suspect_labels"])) if report.get("suspect_labels") else "",
     }
     text = page(title, _lead(task, report), {name: part for name, part in sections.items() if part})
     write_json(folder / "report.json", report)
@@ -166,16 +169,83 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
         head = ["class", "n", "precision", "recall", "F1", "area under ROC", "average precision"]
         head += [f"recall at {float(rate):.0%} false positives" for rate in rates]
         parts += [f"<h3>{TITLES[answer]}</h3>", table(head, [[*r, *[""] * (len(head) - len(r))] for r in rows])]
-    parts.append(_image(_confusions(report["classes"]), "confusion matrices: rows the truth, columns the answer"))
+    parts.append(image(_confusions(report["classes"]), "confusion matrices: rows the truth, columns the answer"))
     for key, title, x, y in (
         ("roc", "ROC", "false-positive rate", "recall"),
         ("precision_recall", "precision and recall", "recall", "precision"),
     ):
         if curves:
-            parts.append(_image(_curve_plot(curves, key, x, y), f"{title} of each class against all others"))
+            parts.append(image(_curve_plot(curves, key, x, y), f"{title} of each class against all others"))
     if report.get("reliability"):
-        parts.append(_image(_reliability(report["reliability"]), "stated probability against the share that is right"))
+        parts.append(image(_reliability(report["reliability"]), "stated probability against the share that is right"))
     return parts
+
+
+def _sets(found: Mapping[str, Any]) -> list[str]:
+    """Coverage of the sets of each answer, class by class."""
+    rows = [
+        [TITLES[answer], name, one["n"], interval_text(one["coverage"]),
+         *(number_text(one[key]) for key in ("mean_size", "empty"))]
+        for answer, part in found.items()
+        for name, one in part["classes"].items()
+    ]  # fmt: skip
+    level = next(iter(found.values()))["level"]
+    head = ["answer", "class", "n", "sets with the true class", "mean size", "share empty"]
+    lead = f"<p>Sets that shall hold the true class for at least {level:.0%} of the objects of each class.</p>"
+    return [lead, table(head, rows), image(size_plot(found), "share of the sets that hold the true class, by class")]
+
+
+def _right(task: Task, rows: Sequence[Row], examples: Sequence[Example], axes: Sequence[Axis]) -> list[str]:
+    """Where classes are right: along what was measured, and on the sky."""
+    label = task.label_columns[0]
+    truth = [e.labels.get(label) if e.labels.get(label) in task.classes else None for e in examples]
+    there = {c.name for c in task.all_columns()}
+    right = {
+        answer: [
+            None if name is None else row[f"{prefix}{label}"] == name for row, name in zip(rows, truth, strict=True)
+        ]
+        for answer, prefix in ANSWERS.items()
+        if f"{prefix}{label}" in there
+    }
+    along = [(axis.title, axis.unit, axis.values) for axis in _numbers(axes)]
+    parts = []
+    if along and any(name is not None for name in truth):
+        plot = share_plot(right, along, [e.group for e in examples])
+        parts.append(image(plot, "share of right classes along what was measured, with 95 % intervals"))
+    if "best" in right and _placed(examples):
+        hits = {"best class": [None if hit is None else float(hit) for hit in right["best"]]}
+        parts.append(image(_on_sky(examples, hits, True), "where on the sky the best class is wrong"))
+    return parts
+
+
+def _suspects(found: Mapping[str, Any]) -> list[str]:
+    """The labels that are most likely wrong."""
+    lead = (
+        f"{found['n']} of {found['judged']} labels are probably wrong, as the {TITLES[found['answer']]} answer has it"
+    )
+    rows = [
+        [one["object_id"] or one["source"], one["label"], *(_said(one[key]) for key in ("given", "suggested")),
+         *(number_text(one[key]) for key in ("p_given", "p_suggested", "score"))]
+        for one in found["first"][:_SUSPECTS]
+    ]  # fmt: skip
+    head = ["object", "label", "given", "suggested", "p of the given", "p of the suggested", "score"]
+    return [f"<p>{lead}{'; the first' if len(rows) < found['n'] else ''}.</p>", table(head, rows) if rows else ""]
+
+
+def _said(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _numbers(axes: Sequence[Axis]) -> list[Axis]:
+    return [axis for axis in axes if not any(isinstance(v, str) for v in axis.values)]
+
+
+def _placed(examples: Sequence[Example]) -> bool:
+    return sum(e.record.ra is not None and e.record.dec is not None for e in examples) > 1
+
+
+def _on_sky(examples: Sequence[Example], values: Mapping[str, Sequence[float | None]], wrong: bool) -> Any:
+    return sky_plot([e.record.ra for e in examples], [e.record.dec for e in examples], values, wrong)
 
 
 def _errors(
@@ -188,20 +258,24 @@ def _errors(
         "n": "n", "bias": "median residual", "mae": "median absolute", "scatter": "1.4826 MAD",
         "within_1_sigma": "within 1 sigma", "within_2_sigma": "within 2 sigma",
     }  # fmt: skip
+    shares = {"coverage_68": "within the 68 % interval", "coverage_95": "within the 95 % interval"}
     body = [
-        [TITLES[answer], label, *(number_text(values.get(key)) for key in keys)]
+        [TITLES[answer], label, *(number_text(values.get(key)) for key in keys),
+         *(interval_text(values.get(key)) for key in shares)]
         for answer, found in report["errors"].items()
         for label, values in found.items()
-    ]
-    parts = [table(["answer", "label", *keys.values()], body)]
-    numbers = [axis for axis in axes if not any(isinstance(v, str) for v in axis.values)]
-    places = [("right ascension", "deg", [e.record.ra for e in examples])] if any(e.record.ra for e in examples) else []
-    panels = [(axis.title, axis.unit, axis.values) for axis in numbers] + places
-    for label in labels:
-        residual = residuals(rows, [e.labels for e in examples], "best_", label)
-        parts.append(
-            _image(_residuals(label, residual, panels), f"residuals of the best {label}: running median, 68 %")
-        )
+    ]  # fmt: skip
+    parts = [table(["answer", "label", *keys.values(), *shares.values()], body)]
+    there = _placed(examples)
+    places = [("right ascension", "deg", [e.record.ra for e in examples]),
+              ("declination", "deg", [e.record.dec for e in examples])] if there else []  # fmt: skip
+    along = [(axis.title, axis.unit, axis.values) for axis in _numbers(axes)] + places
+    found = {label: residuals(rows, [e.labels for e in examples], "best_", label) for label in labels}
+    for label, residual in found.items():
+        parts.append(image(_residuals(label, residual, along), f"residuals of the best {label}: running median, 68 %"))
+    if there:
+        maps = {f"best {label} - truth": residual for label, residual in found.items()}
+        parts.append(image(_on_sky(examples, maps, False), "residuals on the sky"))
     return parts
 
 
@@ -259,7 +333,7 @@ def _audit(report: Mapping[str, Any]) -> list[str]:
 
 
 def _confusions(classes: Mapping[str, Any]) -> Any:
-    figure, axes = _panels(len(classes), 4.6)
+    figure, axes = panels(len(classes), 4.6)
     for axis, (answer, found) in zip(axes, classes.items(), strict=True):
         matrix = np.array(found["confusion"], float)
         share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -277,12 +351,12 @@ def _confusions(classes: Mapping[str, Any]) -> Any:
 
 def _curve_plot(curves: Mapping[str, Any], key: str, x: str, y: str) -> Any:
     names = list(dict.fromkeys(name for found in curves.values() for name in found))
-    figure, axes = _panels(len(names), 2.6)
+    figure, axes = panels(len(names), 2.6)
     for axis, name in zip(axes, names, strict=True):
         for answer, found in curves.items():
             if name in found:
                 axis.plot(
-                    *found[name][key], color=_COLOURS[answer], label=TITLES[answer], lw=1.3, drawstyle="steps-post"
+                    *found[name][key], color=COLOURS[answer], label=TITLES[answer], lw=1.3, drawstyle="steps-post"
                 )
         axis.set(title=name, xlim=(0, 1), ylim=(0, 1.02), xlabel=x, ylabel=y)
     axes[0].legend(fontsize=7)
@@ -290,62 +364,39 @@ def _curve_plot(curves: Mapping[str, Any], key: str, x: str, y: str) -> Any:
 
 
 def _reliability(reports: Mapping[str, Any]) -> Any:
-    figure, axes = _panels(len(reports), 3.2)
+    figure, axes = panels(len(reports), 3.2)
     for axis, (answer, report) in zip(axes, reports.items(), strict=True):
         bins = [b for b in report["bins"] if b["n"]]
         stated, right, n = ([b[key] for b in bins] for key in ("confidence", "accuracy", "n"))
         error = [np.sqrt(max(a * (1 - a), 0.25 / k) / k) for a, k in zip(right, n, strict=True)]
         axis.plot([0, 1], [0, 1], color="#999", lw=1)
-        axis.errorbar(stated, right, error, fmt="o", color=_COLOURS[answer], ms=4)
+        axis.errorbar(stated, right, error, fmt="o", color=COLOURS[answer], ms=4)
         axis.set(title=f"{TITLES[answer]}, ECE {report['ece']:.3f}", xlim=(0, 1), ylim=(0, 1.02))
         axis.set(xlabel="stated probability", ylabel="share right")
     return figure
 
 
-def _residuals(label: str, residual: Sequence[float | None], panels: Sequence[tuple[str, str, Sequence[Any]]]) -> Any:
-    figure, axes = _panels(max(len(panels), 1), 3.4)
-    for axis, (title, unit, values) in zip(axes, panels, strict=False):
+def _residuals(label: str, residual: Sequence[float | None], along: Sequence[tuple[str, str, Sequence[Any]]]) -> Any:
+    figure, axes = panels(max(len(along), 1), 3.4)
+    for axis, (title, unit, values) in zip(axes, along, strict=False):
         pairs = [(v, r) for v, r in zip(values, residual, strict=True) if v is not None and r is not None]
         if not pairs:
             continue
         x, y = np.array(pairs, float).T
         reach = max(float(np.quantile(np.abs(y), 0.98)) * 1.3, 1e-12)
-        axis.plot(x, np.clip(y, -reach, reach), ".", ms=3, alpha=0.5, color=_COLOURS["best"])
+        axis.plot(x, np.clip(y, -reach, reach), ".", ms=3, alpha=0.5, color=COLOURS["best"])
         order = np.argsort(x, kind="stable")
         chunks = [c for c in np.array_split(order, max(1, min(10, x.size // 15))) if c.size]
         low, middle, high = np.array([np.quantile(y[c], [0.16, 0.5, 0.84]) for c in chunks]).T
         at = [float(np.median(x[c])) for c in chunks]
-        axis.fill_between(at, low, high, alpha=0.25, color=_COLOURS["best"], lw=0)
+        axis.fill_between(at, low, high, alpha=0.25, color=COLOURS["best"], lw=0)
         axis.plot(at, middle, color="black", lw=1.2)
         axis.axhline(0, color="#999", lw=0.8)
         axis.set(xlabel=f"{title} / {unit}" if unit else title, ylabel=f"{label} - truth", ylim=(-reach, reach))
+        axis.locator_params(axis="x", nbins=5)
         if x.min() > 0 and x.max() > 30 * x.min():
             axis.set_xscale("log")
     return figure
-
-
-def _panels(count: int, size: float) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    across = min(count, max(1, int(13 // size)))
-    down = -(-count // across)
-    figure = Figure(figsize=(across * size, down * size * 0.85), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(np.atleast_1d(figure.subplots(down, across)).ravel())
-    for axis in axes[count:]:
-        axis.remove()
-    return figure, axes[:count]
-
-
-def _image(figure: Any, text: str) -> str:
-    from base64 import b64encode
-
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    data = b64encode(stream.getvalue()).decode()
-    words = html.escape(text)
-    return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
 
 
 def _with_error(pair: Sequence[float | None] | None) -> str:

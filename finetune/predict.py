@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from finetune.bundle import BundleError, check_version, load_bundle
+from finetune.class_sets import KEY, Sets
 from finetune.embedding_space import EmbeddingSpace
 from finetune.network import DeviceError, Network, resolve_device
 from finetune.task import Baseline, Prepared, Row, Task
@@ -136,7 +137,8 @@ def make_predictor(
         Where the model was adapted to a survey, and the task has no ``adjust``.
     """
     learned = learned_rows(task, models, calibration, space=space, embeddings=embeddings, device=device, dtype=dtype)
-    rows: Rows = Typed(Finite(Combined(task, learned, classical_rows(task, baseline), rule), "MODEL_FAILED"))
+    combined = Combined(task, learned, classical_rows(task, baseline), rule)
+    rows: Rows = Typed(Finite(Sets(combined, task, calibration.get(KEY, {})), "MODEL_FAILED"))
     if "survey" in calibration:
         if task.adjust is None:
             raise BundleError(

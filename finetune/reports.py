@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from finetune.calibrate import reliability
+from finetune.coverage import share_interval
 from finetune.task import Labels, Row, Task
 
 
@@ -84,24 +85,30 @@ def reliability_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels]
     return reliability(probabilities.max(axis=1), probabilities.argmax(axis=1), target)
 
 
-def error_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], prefix: str) -> dict[str, Any]:
+def error_report(
+    task: Task, rows: Sequence[Row], labels: Sequence[Labels], prefix: str, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Residuals and coverage of the errors of each label that is a number.
 
     Parameters
     ----------
     task : Task
-        Its label ``x`` is judged where the answer has a column ``x``; its error is ``x_err``.
+        Its label ``x`` is judged where the answer has a column ``x``; its error is ``x_err``, the half-width of its
+        68 % interval, and ``x_err95`` where there is one that of its 95 % interval (else 1.96 times the error).
     rows, labels : sequence
         One for each object.
     prefix : str
         Of the answer.
+    groups : sequence of str, optional
+        Of the split, for the intervals; each object its own where None.
 
     Returns
     -------
     dict of str to dict
         ``n``, ``bias`` (median), ``mae`` (median absolute), ``scatter`` (1.4826 MAD), and where there are errors
-        ``within_1_sigma`` and ``within_2_sigma``.
+        ``within_1_sigma`` and ``within_2_sigma``, and ``coverage_68`` and ``coverage_95`` with their intervals.
     """
+    groups = groups or [str(number) for number in range(len(rows))]
     there = {c.name for c in task.all_columns()}
     report: dict[str, Any] = {}
     for label in task.label_columns:
@@ -121,6 +128,17 @@ def error_report(task: Task, rows: Sequence[Row], labels: Sequence[Labels], pref
         ratio = np.array([abs(r) / e for r, e in pairs if e is not None and _is_number(e) and e > 0])
         if ratio.size:
             report[label] |= {f"within_{k}_sigma": float((ratio <= k).mean()) for k in (1, 2)}
+        for share, wide, factor in ((68, error, 1.0), (95, f"{error}95" if f"{error}95" in there else error, 1.96)):
+            factor = 1.0 if wide.endswith("95") else factor
+            covered = [
+                (abs(r) <= factor * row[wide], group)
+                for r, row, group in zip(apart, rows, groups, strict=True)
+                if r is not None and _is_number(row.get(wide))
+            ]
+            if covered:
+                report[label][f"coverage_{share}"] = share_interval(
+                    [hit for hit, _ in covered], [g for _, g in covered]
+                )
     return report
 
 

@@ -30,6 +30,7 @@ from finetune.gate import Limits
 from finetune.inputs import InputError
 from finetune.jsonfile import json_bytes
 from finetune.labels import LabelError
+from finetune.near_duplicates import mark_twins
 from finetune.registry import DIGITS, Registry
 from finetune.registry_commands import TEST, run_promote
 from finetune.retrain_report import readable
@@ -366,6 +367,8 @@ def _plan(
     frozen = _frozen(registry, task, say)
     shares = FIRST_SHARES if frozen is None else None
     if frozen is not None:
+        together, _ = mark_twins([*frozen, *examples])
+        frozen, examples = together[: len(frozen)], together[len(frozen) :]
         marks = {mark for example in frozen for mark in _marks(example)}
         examples = [example for example in examples if marks.isdisjoint(_marks(example))]
         say(f"{len(dataset.examples) - len(examples)} objects are left out: they are frozen for the test")
@@ -395,6 +398,7 @@ def _frozen(registry: Registry, task: Task, say: Say) -> list[Example] | None:
 
 def _marks(example: Example) -> set[str]:
     own = {f"group {example.group}", f"data {content_digest(example.record)}"}
+    own |= {f"near-duplicates {example.twins}"} if example.twins else set()
     return own | {f"object {example.record.object_id}"} if example.record.object_id else own
 
 

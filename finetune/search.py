@@ -35,7 +35,7 @@ STARTUP = 5  #: Trials at random before the sampler models them, and before any 
 
 def run_search(
     task: str | Task,
-    labels: str,
+    labels: str | Sequence[Mapping[str, Any]],
     inputs: Sequence[str | FileRef],
     output: str | Path,
     *,
@@ -56,8 +56,8 @@ def run_search(
     ----------
     task : str or Task
         Name of a registered task, or a task.
-    labels : str
-        Label file.
+    labels : str or sequence of mapping
+        Label file, or its rows.
     inputs : sequence of str or FileRef
         Files with the labelled objects.
     output : str or Path

@@ -214,7 +214,7 @@ def make_folds(
 
 
 def merged_groups(examples: Sequence[Example], by: str = "group") -> list[str]:
-    """Groups, joined where they share an object or the same data under two names.
+    """Groups, joined where they share an object, or the same or nearly the same data under two names.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def check_leaks(parts: Mapping[str, Sequence[Example]]) -> None:
     Raises
     ------
     LeakError
-        Naming the parts and the first of what they share: group, object, or data that is identical.
+        Naming the parts and the first of what they share: group, object, or data that is identical or nearly so.
     """
     found = {
         name: {mark: key(e) for e in examples for mark in (f"group {e.group}", *_marks(e, ""))}
@@ -272,7 +272,8 @@ def check_leaks(parts: Mapping[str, Sequence[Example]]) -> None:
         if shared:
             mark = shared[0]
             raise LeakError(
-                f"{one} and {two} share {len(shared)} groups, objects or data; the first is {mark[:60]}: "
+                f"{one} and {two} share {len(shared)} groups, objects or (nearly) the same data; the first is "
+                f"{mark[:60]}: "
                 f"{found[one][mark]} and {found[two][mark]}"
             )
 
@@ -281,6 +282,8 @@ def _marks(example: Example, cell: str) -> list[str]:
     marks = [f"data {content_digest(example.record)}"]
     if example.record.object_id:
         marks.append(f"object {example.record.object_id}")
+    if example.twins:
+        marks.append(f"near-duplicates {example.twins}")
     return [*marks, cell] if cell else marks
 
 

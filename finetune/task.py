@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from finetune.class_sets import set_columns
 from finetune.embedding_space import COLUMNS as PLACE
 from transforms.columns import Column
 from transforms.records import Identity
@@ -37,12 +38,15 @@ class Example:
         Objects with the same group (star, cluster, field, donor) never lie on both sides of a split.
     origin : str
         Data set or survey, for results by origin and for balance.
+    twins : str
+        Name of the set of near-duplicates that it belongs to, which never lies on both sides either; empty for none.
     """
 
     record: Identity
     labels: Labels
     group: str
     origin: str = ""
+    twins: str = ""
 
 
 class Baseline(Protocol):
@@ -219,6 +223,7 @@ class Task:
         Returns
         -------
         tuple of Column
-            ``best_columns + columns + baseline_columns``, and where the object lies among the training objects.
+            ``best_columns + columns + baseline_columns``, sets of classes (classifiers), and where the object lies
+            among the training objects.
         """
-        return (*self.best_columns, *self.columns, *self.baseline_columns, *PLACE)
+        return (*self.best_columns, *self.columns, *self.baseline_columns, *set_columns(self), *PLACE)

@@ -19,6 +19,7 @@ from finetune.augment.copies import Copies, make_copies
 from finetune.augment.plan import AugmentError
 from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
+from finetune.class_sets import FEWEST, KEY, fit_floors, set_prefixes
 from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
 from finetune.jsonfile import plain
 from finetune.losses import make_class_loss
@@ -30,9 +31,11 @@ from finetune.task import Baseline, Example, Prepared, Row, Task
 from finetune.trainer import SurveyTrainer, Tell, TrainingError
 from finetune.training_options import TrainingOptions
 from finetune.weights import round_weights
+from finetune.wrappers import typed
 from transforms.attempt import Tallies, attempt, describe
 from transforms.records import Reject
 
+FOLDS = 5  #: Of the validation objects, for the sets of classes.
 #: What is pretrained learns more slowly than what is new: beside it, or as an adapter within it.
 BACKBONE_RATE = {r"(^|\.)backbone\.(?!.*\.(lora_|ia3_))": 0.1}
 
@@ -483,7 +486,71 @@ def fit_on_validation(
     calibration = task.calibrate(outputs, prepared, targets)
     learned = predict_rows(learned_rows(task, models, calibration, device=device), prepared, task.batch_size)
     classical = predict_rows(classical_rows(task, baseline), prepared, task.batch_size)
+    sets = fit_sets(task, outputs, classical, examples, prepared)
+    if sets:
+        calibration = {**calibration, KEY: sets}
     return calibration, task.fit_rule(learned, classical, [example.labels for example in examples])
+
+
+def fit_sets(
+    task: Task,
+    outputs: Mapping[str, np.ndarray],
+    classical: Sequence[Row],
+    examples: Sequence[Example],
+    prepared: Sequence[Prepared],
+) -> dict[str, Any]:
+    """Fit the floors of the sets of classes, on probabilities whose calibration and rule did not see the object.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    outputs : mapping of str to ndarray
+        Of the network, on validation objects.
+    classical : sequence of dict
+        Rows of the baseline.
+    examples, prepared : sequence
+        Validation objects.
+
+    Returns
+    -------
+    dict
+        By prefix of the answer, from ``fit_floors``; empty where the task has no sets or the objects are too few.
+    """
+    prefixes = set_prefixes(task)
+    if not prefixes or len(examples) < FEWEST:
+        return {}
+    labels = [example.labels for example in examples]
+    names = sorted({example.group for example in examples})
+    order = np.random.default_rng(0).permutation(len(names)) % FOLDS
+    fold = np.array([order[names.index(example.group)] for example in examples])
+    rows: list[Row] = [{} for _ in examples]
+    for number in np.unique(fold):
+        rest, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if not rest.size:
+            return {}
+        calibration = task.calibrate(
+            {name: value[rest] for name, value in outputs.items()},
+            [prepared[i] for i in rest], [task.encode(labels[i]) for i in rest],
+        )  # fmt: skip
+
+        def decoded(index: np.ndarray, calibration: Mapping[str, Any] = calibration) -> list[Row]:
+            part = {name: value[index] for name, value in outputs.items()}
+            return [typed(row, task.columns) for row in task.decode(part, [prepared[i] for i in index], calibration)]
+
+        rule = task.fit_rule(decoded(rest), [classical[i] for i in rest], [labels[i] for i in rest])
+        for i, row in zip(held, decoded(held), strict=True):
+            rows[i] = {**row, **task.choose(row, classical[i], rule)}
+    label = task.label_columns[0]
+    target = np.array([task.classes.index(one[label]) if one.get(label) in task.classes else -1 for one in labels])
+    found = {
+        prefix: fit_floors(
+            np.array([[row[f"{prefix}p_{name}"] for name in task.classes] for row in rows], np.float64),
+            target, task.classes,
+        )
+        for prefix in prefixes
+    }  # fmt: skip
+    return {prefix: floors for prefix, floors in found.items() if floors}
 
 
 def fit_place(

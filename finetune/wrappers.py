@@ -351,8 +351,8 @@ class Combined:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """All columns of the task, in catalog order."""
-        return self.task.all_columns()
+        """All columns of the three answers, in catalog order."""
+        return (*self.task.best_columns, *self.task.columns, *self.task.baseline_columns, *COLUMNS)
 
     def predict(self, batch: Sequence[Prepared], size: int) -> list[Row]:
         """Ask both and choose.

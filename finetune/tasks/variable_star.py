@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from finetune.boosted_trees import FEWEST, BoostedTrees
-from finetune.calibrate import fit_temperature, softmax
+from finetune.calibrate import fit_temperature
 from finetune.class_probabilities import blend, class_metrics, fit_blend
+from finetune.dirichlet import choose_map, class_probabilities
 from finetune.light_curve_explain import explain_classes
 from finetune.light_curve_tokens import INPUTS, N_COLOUR, N_SLOT, N_TOKEN, prepare
 from finetune.task import Example, Labels, Prepared, Row, Task
@@ -174,7 +175,7 @@ def decode(
     list of dict
         The columns and ``flags``.
     """
-    shares = softmax(outputs["logits"], float(calibration.get("temperature", 1.0)))
+    shares = class_probabilities(outputs["logits"], calibration)
     limit = float(calibration.get("outside", OUTSIDE))
     rows = []
     for p, outside, one in zip(shares, outputs["outside"], prepared, strict=True):
@@ -200,7 +201,7 @@ def _row(p: np.ndarray | None, flags: int, prefix: str = "") -> Row:
 def calibrate(
     outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], targets: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """One temperature (Guo et al. 2017), and the limit of the support.
+    """One temperature (Guo et al. 2017) or a Dirichlet map, and the limit of the support.
 
     Parameters
     ----------
@@ -214,14 +215,19 @@ def calibrate(
     Returns
     -------
     dict
-        ``temperature`` by likelihood; ``outside``, which 99 percent of the validation objects stay below.
+        From ``choose_map``; ``outside``, which 99 percent of the validation objects stay below.
     """
     target = np.array([int(t["target"]) for t in targets])
     usable = (target >= 0) & np.isfinite(outputs["logits"]).all(1)
     if usable.sum() < 20:
         return {}
     outside = float(np.quantile(outputs["outside"][usable], 0.99))
-    return {"temperature": fit_temperature(outputs["logits"][usable], target[usable]), "outside": max(outside, 0.01)}
+    logits, likelihood = outputs["logits"][usable].astype(np.float64), np.eye(len(CLASSES))[target[usable]]
+    return {**choose_map(logits, likelihood, _temperature), "outside": max(outside, 0.01)}
+
+
+def _temperature(logits: np.ndarray, likelihood: np.ndarray) -> float:
+    return fit_temperature(logits, likelihood.argmax(axis=1))
 
 
 def _matrix(rows: Sequence[Row], prefix: str) -> np.ndarray:

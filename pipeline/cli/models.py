@@ -36,7 +36,7 @@ def train(options: Namespace) -> int:
 
         try:
             return run_train(
-                options.task, options.labels, inputs(options), options.output, **train_keywords(options),
+                options.task, labels(options, options.task), inputs(options), options.output, **train_keywords(options),
                 command=called(), say=say(options),
             )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
@@ -65,8 +65,8 @@ def search(options: Namespace) -> int:
 
         try:
             return run_search(
-                options.task, options.labels, inputs(options), options.output, **search_keywords(options),
-                command=called(), say=say(options),
+                options.task, labels(options, options.task), inputs(options), options.output,
+                **search_keywords(options), command=called(), say=say(options),
             )  # fmt: skip
         except TrainingError as error:  # it tells what to mend, as an error of the options does
             raise ValueError(str(error)) from error
@@ -90,10 +90,12 @@ def evaluate(options: Namespace) -> int:
     """
 
     def work() -> dict[str, Any]:
-        from finetune.commands import run_evaluate
+        from finetune.bundle import load_bundle
+        from finetune.commands import find_bundle, run_evaluate
 
+        task = load_bundle(find_bundle(options.bundle)).info.task
         report = run_evaluate(
-            options.bundle, options.labels, inputs(options), **evaluate_keywords(options), say=say(options)
+            options.bundle, labels(options, task), inputs(options), **evaluate_keywords(options), say=say(options)
         )
         if options.output:
             Path(options.output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -192,6 +194,34 @@ def inputs(options: Namespace) -> list[Any]:
 
     with voice(None if options.quiet else sys.stderr):
         return list(fingerprint(find_files(options.input)).files)
+
+
+def labels(options: Namespace, task: str) -> Any:
+    """Where the labels come from: a file's name, or the rows of a catalog.
+
+    Parameters
+    ----------
+    options : Namespace
+        With ``labels`` and ``label_columns``.
+    task : str
+        Name of the task.
+
+    Returns
+    -------
+    str or list of dict
+        What ``run_train`` and ``run_evaluate`` take.
+
+    Raises
+    ------
+    LabelError, CatalogError
+        Where the catalog has none.
+    """
+    from finetune.commands import find_task
+    from pipeline.labels import catalog_labels, is_catalog
+
+    if not is_catalog(options.labels):
+        return options.labels
+    return catalog_labels(options.labels, find_task(task), dict(options.label_columns))
 
 
 def told(work: Callable[[], dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> int:

@@ -49,7 +49,7 @@ def test_join_by_object_id_counts_everything(night: Path) -> None:
     assert dataset.examples[0].record.measured == {"toy_value": 1.0}, "the classical steps have run"
     assert dataset.counts == {
         "files": 5, "records": 6, "matched": 1, "records_without_label": 5, "labels": 3, "labels_without_record": 1,
-        "rejects": 3,
+        "rejects": 3, "merged_near_duplicates": 0,
     }  # fmt: skip
     assert sorted((r.stage, r.source) for r in dataset.rejects) == [
         ("ingest", "bad.txt"), ("measure", "b.txt"), ("read", "b.txt"),

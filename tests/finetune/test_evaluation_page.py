@@ -56,7 +56,7 @@ def test_a_page_of_measurements(tmp_path: Path) -> None:
     axes = find_axes(STARS, rows, examples)
     report = {**judge(STARS, rows, examples, 20), **details(STARS, rows, examples, axes)}
     page = write_page(tmp_path, STARS, report, rows, examples, axes, "stars")
-    assert len(pictures(page)) == 3
+    assert len(pictures(page)) == 4, "each quantity, and the sky"
     text = page.read_text(encoding="utf-8")
     assert re.search(r"parts? deviates? from the average", text)
     assert "bias_teff" in text
