@@ -111,6 +111,8 @@ def run_train(
     """
     task = find_task(task)
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
+    if start is not None and len(start.info.classes) > len(task.classes):
+        task = check_version(task, start)  # classes that were added to it are kept
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
     if chosen.backbone:
         start_options(task, chosen)  # a fault of it is told before any work

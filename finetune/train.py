@@ -18,6 +18,7 @@ from transformers import set_seed
 from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
 from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
+from finetune.grow import grow_model
 from finetune.jsonfile import plain
 from finetune.losses import make_class_loss
 from finetune.methods import apply_method, finish_method, parse_method
@@ -357,13 +358,18 @@ def start_model(
     Returns
     -------
     transformers.PreTrainedModel
-        New, with the weights of its backbone, or with those of the bundle that ``start`` names.
+        New, with the weights of its backbone, or with those of the bundle that ``start`` names; where the task has
+        classes that the bundle does not know, the head has grown by them.
     """
     set_seed(options.seed + member)
     if options.start:
         bundle = load_bundle(options.start)
-        members = bundle.models(check_version(task, bundle))
-        return members[member % len(members)]
+        own = check_version(task, bundle)
+        members = bundle.models(own)
+        model = members[member % len(members)]
+        if own.classes == task.classes:
+            return model
+        return grow_model(model, task.build(**{**build, **task.options.get("restore", {})}))
     model = task.build(**build)
     if options.backbone:
         open_backbone(options.backbone, task).fill(model)

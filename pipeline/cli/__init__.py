@@ -303,6 +303,16 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument("--task", default="", metavar="TASK", help="default: every task whose labels the file has")
     command.add_argument("--min-labels", type=int, default=100, metavar="N", help="new objects enough; default 100")
     command.add_argument("--max-age", type=float, metavar="DAYS", help="days that a model may be in production")
+    command.add_argument(
+        "--class-labels",
+        type=_count,
+        default=30,
+        metavar="N",
+        help="labelled objects with which a taught class becomes a full one; default 30",
+    )
+    command.add_argument(
+        "--add-class", dest="classes", action="append", metavar="NAME", help="a class of the labels that was not taught"
+    )
     command.add_argument("--dry-run", action="store_true", help="decide, and do nothing")
     add_method(command)
     command.add_argument(
