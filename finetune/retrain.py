@@ -183,7 +183,7 @@ def run_retrain(
                 return going
         decision = decide(task, material, held, start, policy, now())
         task = decision.classes.task
-        report = {"task": task.name, "reasons": list(decision.reasons), "snapshot": decision.snapshot}
+        report: dict[str, Any] = {"task": task.name, "reasons": list(decision.reasons), "snapshot": decision.snapshot}
         report["waiting"] = dict(decision.classes.waiting)
         if not decision.wanted or dry_run:
             return report | {"outcome": "would retrain" if decision.wanted else "nothing to do"}

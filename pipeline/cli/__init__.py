@@ -320,9 +320,36 @@ def _add_registry_commands(add: _Add) -> None:
     )
     add_matching(command)
     _add_display(command)
+    _add_hub(add, where)
     command = add("rollback", "pipeline.cli.registry:rollback", "Put the model that was in production before back.")
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--registry", metavar="DIR", help=where)
+    _add_display(command)
+
+
+def _add_hub(add: _Add, where: str) -> None:
+    command = add("push", "pipeline.cli.hub:push", "Write a model to a hub repository, with its card as front page.")
+    command.add_argument(
+        "model",
+        metavar="BUNDLE_OR_TASK",
+        help="folder of the model, a digest in the registry, or a task: the one in production, else the one that ships",
+    )
+    command.add_argument("repo", metavar="REPO", help="owner/name; HF_ENDPOINT names another hub, HF_TOKEN the token")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--revision", default="", metavar="BRANCH", help="branch to write to; default: the main one")
+    command.add_argument("--private", action="store_true", help="a repository that is made is for its owner alone")
+    command.add_argument("--license", default="", metavar="NAME", help="of the model, as the hub spells it")
+    _add_display(command)
+    command = add(
+        "pull", "pipeline.cli.hub:pull", "Fetch a model from a hub repository and check it; it is a candidate then."
+    )
+    command.add_argument("repo", metavar="REPO", help="owner/name; HF_ENDPOINT names another hub, HF_TOKEN the token")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--output", metavar="DIR", help="write the model to a folder instead")
+    command.add_argument(
+        "--revision", default="", metavar="REV", help="commit, tag or branch; default: the main branch"
+    )
+    command.add_argument("--digest", default="", metavar="SHA256", help="digest that the model must have")
     _add_display(command)
 
 
