@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from finetune import tasks
 from finetune.audit import audit, warnings
 from finetune.breakdown import find_axes
@@ -15,8 +17,9 @@ from finetune.bundle import Bundle, Info, bundled, check_version, load_bundle
 from finetune.bundle_writing import save_bundle
 from finetune.card import model_card
 from finetune.dataset import RADIUS, Dataset, load_dataset
+from finetune.embedding_space import EMBEDDING, EmbeddingSpace
 from finetune.evaluate import DRAWS, against
-from finetune.evaluation_page import details, write_page
+from finetune.evaluation_page import check_plots, details, draw_place, write_page
 from finetune.inputs import list_files
 from finetune.judge import answers, figures_of, judge, untrained_rows
 from finetune.labels import read_labels
@@ -121,7 +124,7 @@ def run_train(
     parts = plan.apply(dataset.examples)
     say("split: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     trained = train_task(task, parts["train"], parts["validation"], chosen)
-    kept, rows = answers(task, trained.predictor(chosen.device), parts["test"])
+    kept, rows, vectors = _answers(task, trained.predictor(chosen.device, embeddings=bool(page)), parts["test"])
     report = judge(task, rows, kept, draws)
     if kept:
         before = untrained_rows(trained, parts["train"], kept)
@@ -145,7 +148,7 @@ def run_train(
     )  # fmt: skip
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     report = finish(report, bundle, dataset)
-    return _on_page(page, task, report, rows, kept, say)
+    return _on_page(page, task, report, rows, kept, say, trained.space, vectors)
 
 
 def _warn(report: Mapping[str, Any], say: Say) -> None:
@@ -269,7 +272,8 @@ def run_evaluate(
     left_out = len(dataset.examples) - len(fresh)
     if left_out:
         say(f"{left_out} objects are left out: the model was trained or tuned on their groups")
-    kept, rows = answers(task, load_predictor(checked.path, device=device, dtype=dtype, task=task), fresh)
+    predictor = load_predictor(checked.path, device=device, dtype=dtype, task=task, embeddings=bool(page))
+    kept, rows, vectors = _answers(task, predictor, fresh)
     report = judge(task, rows, kept, draws)
     report["left_out_as_seen"] = left_out
     others: list[Row] | None = None
@@ -281,12 +285,22 @@ def run_evaluate(
         report["audit"] = audit(task, rows, others, kept, find_axes(task, rows, kept))
         _warn(report["audit"], say)
     report = finish(report, checked, dataset)
-    return _on_page(page, task, report, rows, kept, say)
+    return _on_page(page, task, report, rows, kept, say, checked.space(), vectors)
+
+
+def _answers(
+    task: Task, predictor: Any, examples: Sequence[Example]
+) -> tuple[list[Example], list[Row], list[np.ndarray | None]]:
+    """Objects, their rows, and apart from them the embeddings: they are no figure that is judged."""
+    kept, rows = answers(task, predictor, examples)
+    vectors = [row.get(EMBEDDING) for row in rows]
+    return kept, [{**row, EMBEDDING: None} if EMBEDDING in row else row for row in rows], vectors
 
 
 def _on_page(
-    folder: str | Path, task: Task, report: dict[str, Any], rows: Sequence[Row], kept: Sequence[Example], say: Say
-) -> dict[str, Any]:
+    folder: str | Path, task: Task, report: dict[str, Any], rows: Sequence[Row], kept: Sequence[Example], say: Say,
+    space: EmbeddingSpace | None, vectors: Sequence[np.ndarray | None],
+) -> dict[str, Any]:  # fmt: skip
     """Write the page of an evaluation, if one is asked for; where nothing could be judged, there is none."""
     if not folder:
         return report
@@ -296,7 +310,9 @@ def _on_page(
     axes = find_axes(task, rows, kept)
     report = {**report, **details(task, rows, kept, axes)}
     title = f"{report['model']['task']}: model {report['model']['digest']}"
-    say(f"wrote {write_page(folder, task, report, rows, kept, axes, title)}")
+    check_plots()
+    place = draw_place(task, space, vectors, rows, kept) if space is not None else ""
+    say(f"wrote {write_page(folder, task, report, rows, kept, axes, title, place)}")
     return report
 
 

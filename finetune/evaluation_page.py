@@ -14,11 +14,14 @@ from finetune.audit import warnings
 from finetune.breakdown import Axis, break_down
 from finetune.card import interval_text, number_text
 from finetune.curves import class_curves
+from finetune.embedding_map import draw_map, flatten
+from finetune.embedding_space import EmbeddingSpace
 from finetune.evaluate import ANSWERS
 from finetune.jsonfile import write_json
 from finetune.page import page, table
 from finetune.reports import residuals
 from finetune.task import Example, Row, Task
+from transforms.flags import bits
 
 TITLES = {"learned": "learned", "baseline": "classical", "best": "best"}
 _COLOURS = {"learned": "#0b6fb8", "baseline": "#b8860b", "best": "#2e8b57"}
@@ -72,6 +75,7 @@ def write_page(
     examples: Sequence[Example],
     axes: Sequence[Axis],
     title: str,
+    place: str = "",
 ) -> Path:
     """Write ``index.html`` with its plots inside, and ``report.json``.
 
@@ -89,6 +93,8 @@ def write_page(
         Against which residuals are drawn.
     title : str
         Heading.
+    place : str
+        From ``draw_place``.
 
     Returns
     -------
@@ -102,10 +108,7 @@ def write_page(
     OSError
         Where the folder cannot be written.
     """
-    try:
-        import matplotlib.figure  # noqa: F401 - the plots need it, and it is an extra
-    except ImportError as error:
-        raise ReportError("a page with plots needs the package matplotlib: pip install 'nightcat[report]'") from error
+    check_plots()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sections = {
@@ -114,12 +117,61 @@ def write_page(
         "Residuals": "".join(_errors(rows, examples, axes, report)),
         "Parts that fall behind": "".join(_audit(report["audit"])) if report.get("audit", {}).get("axes") else "",
         "Parts of the objects": "".join(_breakdown(report)),
+        "Where the objects lie in the embedding": place,
     }
     text = page(title, _lead(task, report), {name: part for name, part in sections.items() if part})
     write_json(folder / "report.json", report)
     path = folder / "index.html"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def check_plots() -> None:
+    """Make sure that plots can be drawn.
+
+    Raises
+    ------
+    ReportError
+        Where matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401 - the plots need it, and it is an extra
+    except ImportError as error:
+        raise ReportError("a page with plots needs the package matplotlib: pip install 'nightcat[report]'") from error
+
+
+def draw_place(
+    task: Task, space: EmbeddingSpace, vectors: Sequence[Any], rows: Sequence[Row], examples: Sequence[Example]
+) -> str:
+    """The map of the objects that a model is judged on, by their labels.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    space : EmbeddingSpace
+        Of the model.
+    vectors : sequence of ndarray or None
+        Embeddings; None where the model says nothing about an object.
+    rows : sequence of dict
+        From ``answers``.
+    examples : sequence of Example
+        The objects.
+
+    Returns
+    -------
+    str
+        HTML; empty where there is nothing to show.
+    """
+    there = [i for i, one in enumerate(vectors) if one is not None]
+    if not there:
+        return ""
+    label = task.label_columns[0]
+    values = [examples[i].labels.get(label) for i in there]
+    novel = [bool(int(rows[i].get("flags") or 0) & bits("NOVEL")) for i in there]
+    taught = [rows[i].get("taught_class") for i in there]
+    points = flatten(space, np.stack([np.asarray(vectors[i]) for i in there]))
+    return image(draw_map(space, points, values, novel, taught, label), f"where the objects lie, by {label}")
 
 
 def _lead(task: Task, report: Mapping[str, Any]) -> str:
@@ -166,15 +218,15 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
         head = ["class", "n", "precision", "recall", "F1", "area under ROC", "average precision"]
         head += [f"recall at {float(rate):.0%} false positives" for rate in rates]
         parts += [f"<h3>{TITLES[answer]}</h3>", table(head, [[*r, *[""] * (len(head) - len(r))] for r in rows])]
-    parts.append(_image(_confusions(report["classes"]), "confusion matrices: rows the truth, columns the answer"))
+    parts.append(image(_confusions(report["classes"]), "confusion matrices: rows the truth, columns the answer"))
     for key, title, x, y in (
         ("roc", "ROC", "false-positive rate", "recall"),
         ("precision_recall", "precision and recall", "recall", "precision"),
     ):
         if curves:
-            parts.append(_image(_curve_plot(curves, key, x, y), f"{title} of each class against all others"))
+            parts.append(image(_curve_plot(curves, key, x, y), f"{title} of each class against all others"))
     if report.get("reliability"):
-        parts.append(_image(_reliability(report["reliability"]), "stated probability against the share that is right"))
+        parts.append(image(_reliability(report["reliability"]), "stated probability against the share that is right"))
     return parts
 
 
@@ -199,9 +251,7 @@ def _errors(
     panels = [(axis.title, axis.unit, axis.values) for axis in numbers] + places
     for label in labels:
         residual = residuals(rows, [e.labels for e in examples], "best_", label)
-        parts.append(
-            _image(_residuals(label, residual, panels), f"residuals of the best {label}: running median, 68 %")
-        )
+        parts.append(image(_residuals(label, residual, panels), f"residuals of the best {label}: running median, 68 %"))
     return parts
 
 
@@ -338,7 +388,21 @@ def _panels(count: int, size: float) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
-def _image(figure: Any, text: str) -> str:
+def image(figure: Any, text: str) -> str:
+    """A figure within a page.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    text : str
+        What it shows.
+
+    Returns
+    -------
+    str
+        HTML, the picture inside.
+    """
     from base64 import b64encode
 
     stream = io.BytesIO()

@@ -79,13 +79,15 @@ class Trained:
     counts: Mapping[str, Any] = field(default_factory=dict)
     backbone: Mapping[str, Any] = field(default_factory=dict)
 
-    def predictor(self, device: str = "cpu") -> TaskPredictor:
+    def predictor(self, device: str = "cpu", embeddings: bool = False) -> TaskPredictor:
         """The model as the survey would run it.
 
         Parameters
         ----------
         device : str
             Where.
+        embeddings : bool
+            Give the embedding of each object, too.
 
         Returns
         -------
@@ -94,7 +96,7 @@ class Trained:
         """
         return make_predictor(
             self.task, self.models, self.baseline, calibration=self.calibration, rule=self.rule, space=self.space,
-            device=device,
+            embeddings=embeddings, device=device,
         )  # fmt: skip
 
 

@@ -354,12 +354,15 @@ def _add_hub(add: _Add, where: str) -> None:
 
 
 def _add_embedding_commands(add: _Add) -> None:
-    def common(command: argparse.ArgumentParser, what: str, n: int) -> None:
+    def model(command: argparse.ArgumentParser) -> None:
         command.add_argument("--bundle", metavar="DIR", help="model that made the rows; default: the one that ships")
         command.add_argument(
             "--registry", metavar="DIR", help="registry that holds it; or the variable NIGHTCAT_REGISTRY"
         )
         command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+
+    def common(command: argparse.ArgumentParser, what: str, n: int) -> None:
+        model(command)
         command.add_argument("-n", type=_count, default=n, metavar="N", help=f"{what}; default {n}")
         _add_display(command)
 
@@ -373,6 +376,18 @@ def _add_embedding_commands(add: _Add) -> None:
     command.add_argument("--ids", nargs="+", action="extend", metavar="ID", help="object_id of objects in the table")
     command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files with other objects")
     common(command, "how many for each object", 10)
+
+    command = add(
+        "map",
+        "pipeline.cli.similar:draw_map",
+        "Draw the objects of a catalog in two dimensions, as their model sees them (after run --embeddings).",
+    )
+    command.add_argument("catalog", metavar="CATALOG", help="root of a catalog")
+    command.add_argument("table", metavar="TABLE", help="a task's name")
+    command.add_argument("--output", required=True, metavar="DIR", help="folder for a page, the picture, report.json")
+    command.add_argument("--column", default="", metavar="NAME", help="that gives the colours; default: the best class")
+    model(command)
+    _add_display(command)
 
     command = add(
         "unknown",
