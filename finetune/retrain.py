@@ -43,6 +43,7 @@ from finetune.snapshot import (
     check_snapshot,
     digest_of,
     label_groups,
+    label_sources,
     label_text,
     read_report,
     snapshots,
@@ -357,8 +358,9 @@ def _carry_out(
         report["candidate"] = candidate.digest[:DIGITS]
         report["trained"] = {name: candidate.info.data.get(name) for name in ("train", "validation", "refused")}
         if config.get("added"):
-            found = _dataset(task, folder / TRAIN, files, quiet)
-            report["added"] = judge_added(task, config["added"], found, candidate, start, say=say)
+            report["added"] = judge_added(
+                task, config["added"], _unseen(task, folder, files, candidate), candidate, start, say=say
+            )
         if report["waiting"]:
             report["taught"] = _taught(candidate, report["waiting"])
         faults = not_learnt(report.get("added", {}))
@@ -475,6 +477,14 @@ def _train(
     if later:
         teach_again(task, load_bundle(made), _dataset(task, folder / TAUGHT, files, quiet), folder / CANDIDATE, say=say)
     return load_bundle(folder / CANDIDATE)
+
+
+def _unseen(task: Task, folder: Path, files: Sequence[FileRef], candidate: Bundle) -> list[Example]:
+    """Objects of the files that hold any which the candidate was not trained on."""
+    parts = Split.load(candidate.path / SPLIT).parts
+    fresh = {group for group, part in parts.items() if part != "train"}
+    sources = label_sources(folder / TRAIN, fresh)
+    return _dataset(task, folder / TRAIN, [file for file in files if file.source in sources], quiet)
 
 
 def _taught(candidate: Bundle, waiting: Mapping[str, str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,25 @@ def label_groups(path: Path) -> set[str]:
     """
     with path.open(encoding="utf-8", newline="") as stream:
         return {row["group"] for row in csv.DictReader(stream)}
+
+
+def label_sources(path: Path, groups: Collection[str]) -> set[str]:
+    """Files in which some objects of a label file of ours are.
+
+    Parameters
+    ----------
+    path : Path
+        From ``label_text``.
+    groups : collection of str
+        The objects.
+
+    Returns
+    -------
+    set of str
+        Their sources.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {row["source"] for row in csv.DictReader(stream) if row["group"] in groups}
 
 
 def check_snapshot(folder: Path) -> tuple[list[FileRef], dict[str, Any]]:
