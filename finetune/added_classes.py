@@ -157,8 +157,9 @@ def judge_added(
     Returns
     -------
     dict of str to dict
-        For each class ``objects``, ``others`` and for ``taught`` and ``full`` ``found`` (objects of the class that
-        are named so) and ``false`` (others that are).
+        For each class ``objects``, ``examples`` (those of them that it was taught by, which the taught class finds
+        without merit), ``others``, and for ``taught`` and ``full`` ``found`` (objects of the class that are named so)
+        and ``false`` (others that are).
     """
     parts = Split.load(candidate.path / SPLIT).apply(examples)
     fresh = [*parts["validation"], *parts["test"]]
@@ -171,7 +172,10 @@ def judge_added(
     report: dict[str, dict[str, Any]] = {}
     for name in names:
         report[name] = {"objects": own.count(name), "others": len(own) - own.count(name)}
+        shown = set(taught_examples(start).get(name, ()))
+        mine = [one.record.object_id for one, truth in zip(kept, own, strict=True) if truth == name]
         report[name] |= {
+            "examples": sum(one in shown for one in mine),
             "taught": _hits([row.get("taught_class") for row in before], own, name),
             "full": _hits([row.get(f"best_{label}") for row in after], own, name),
         }

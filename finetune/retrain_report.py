@@ -46,12 +46,13 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
     lines = []
     if report.get("added"):
         lines += ["", "## Added classes", "", "On objects that were not trained on:", ""]
-        lines += ["| class | objects | found as taught | found now | others | named so as taught | named so now |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        lines += ["| class | objects | it was taught by | found as taught | found now | others | so taught | so now |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
         for name, one in report["added"].items():
             before, now = one["taught"], one["full"]
-            cells = (name, one["objects"], before["found"], now["found"], one["others"], before["false"], now["false"])
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            cells = [name, one["objects"], one["examples"], before["found"], now["found"], one["others"]]
+            lines.append(f"| {' | '.join(map(str, [*cells, before['false'], now['false']]))} |")
+        lines += ["", "The last columns count others that are named so."]
     if report.get("waiting"):
         lines += ["", "## Classes that are not full ones", ""]
     for name, why in report.get("waiting", {}).items():

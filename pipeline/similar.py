@@ -126,18 +126,18 @@ def similar(
     CatalogError
         Where there is no such table.
     """
-    from finetune.neighbours import coordinates, nearest
+    from finetune.neighbours import likeness, nearest
 
     space, skip = bundle.space() if bundle else None, set(leave_out)
     names = (*IDENTITY, *columns_of_best(get_task(table)), *PLACE, EMBEDDING)
-    points = coordinates(queries, space)
+    points = likeness(queries, space)
     best: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in queries]
     number = 0
     for part in read_rows(catalog, table, names, night=night):
         part = part.filter(pc.equal(part["model_digest"], digest))
         if not part.num_rows:
             continue
-        index, distance = nearest(points, coordinates(vectors(part), space), count + len(skip))
+        index, distance = nearest(points, likeness(vectors(part), space), count + len(skip))
         plain = part.drop_columns([EMBEDDING])
         for q, (which, far) in enumerate(zip(index.tolist(), distance.tolist(), strict=True)):
             rows = plain.take(pa.array(which)).to_pylist()

@@ -110,7 +110,12 @@ def _show(options: Namespace, report: dict[str, Any]) -> None:
     for name, one in report.get("added", {}).items():
         rows = [(kind, f"{one[kind]['found']} of {one['objects']}", f"{one[kind]['false']} of {one['others']}")
                 for kind in ("taught", "full")]  # fmt: skip
-        show_table(options, f"class {name}, objects that were not trained on", ("as", "found", "others named so"), rows)
+        show_table(
+            options,
+            f"class {name}: not trained on, {one['examples']} of them taught by",
+            ("as", "found", "others named so"),
+            rows,
+        )
     lines = [f"{report['task']}: {report['outcome']}"]
     lines += [f"  {reason}" for reason in (*report["reasons"], *gate.get("refused", ()))]
     lines += [f"  class {name!r} is not a full one: {why}" for name, why in report.get("waiting", {}).items()]

@@ -103,6 +103,8 @@ def test_a_taught_class_becomes_a_full_one(tmp_path: Path) -> None:
     assert report["waiting"] == {}
     judged = report["added"]["odd"]
     assert judged["objects"] >= 8
+    assert 0 <= judged["examples"] <= 5
+    assert judged["taught"]["found"] >= judged["examples"]
     assert judged["full"]["found"] >= 0.9 * judged["objects"]
     assert judged["full"]["false"] == 0
     after = Registry(str(models)).bundle("toy")
