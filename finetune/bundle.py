@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -107,7 +108,7 @@ class Bundle:
         Returns
         -------
         Task
-            The registered one.
+            The registered one, with the classes that the model knows.
 
         Raises
         ------
@@ -190,7 +191,7 @@ class Bundle:
 
 
 def check_version(task: Task, bundle: Bundle) -> Task:
-    """Return the task, once it is sure that the bundle was made for it.
+    """Return the task that a bundle was made for, with the classes that it knows.
 
     Parameters
     ----------
@@ -202,7 +203,7 @@ def check_version(task: Task, bundle: Bundle) -> Task:
     Returns
     -------
     Task
-        The same task.
+        The same task; with more or fewer added classes where the bundle has those and the task takes them.
 
     Raises
     ------
@@ -210,6 +211,9 @@ def check_version(task: Task, bundle: Bundle) -> Task:
         For another name, version or list of classes.
     """
     info = bundle.info
+    if tuple(info.classes) != task.classes and task.with_classes is not None and info.task == task.name:
+        with contextlib.suppress(ValueError):  # they do not begin with the task's own: told below
+            task = task.with_classes(tuple(info.classes))
     for name, ours, theirs in (
         ("task", task.name, info.task),
         ("task version", task.version, info.task_version),

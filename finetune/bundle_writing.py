@@ -64,7 +64,7 @@ def save_bundle(
     """
     from finetune.weights import save_weights
 
-    path = _free(Path(path))
+    path = free_folder(Path(path))
     with new_folder(path) as folder:
         for number, model in enumerate(models):
             save_weights(model, folder / member_folder(number), storage)
@@ -103,7 +103,7 @@ def derive_bundle(bundle: Bundle, path: str | Path, space: EmbeddingSpace | None
     BundleError
         Where the folder holds something else.
     """
-    path = _free(Path(path))
+    path = free_folder(Path(path))
     with new_folder(path) as folder:
         shutil.copytree(bundle.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INFO, ".*"))
         if space is not None:
@@ -118,7 +118,24 @@ def _write_space(folder: Path, space: EmbeddingSpace) -> None:
     write_json(folder / f"{SPACE}.json", meta)
 
 
-def _free(path: Path) -> Path:
+def free_folder(path: Path) -> Path:
+    """Make sure that a bundle may be written to a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Returns
+    -------
+    Path
+        The same.
+
+    Raises
+    ------
+    BundleError
+        Where it holds something that is no bundle.
+    """
     if path.exists() and not (path / INFO).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path} exists and is no bundle; it is left as it is")
     return path

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from finetune import tasks
 from finetune.audit import audit, warnings
 from finetune.breakdown import find_axes
@@ -16,8 +18,9 @@ from finetune.bundle_writing import save_bundle
 from finetune.card import model_card
 from finetune.class_sets import set_prefixes
 from finetune.dataset import MERGED, RADIUS, Dataset, load_dataset
+from finetune.embedding_space import EMBEDDING, EmbeddingSpace
 from finetune.evaluate import ANSWERS, DRAWS, against
-from finetune.evaluation_page import details, write_page
+from finetune.evaluation_page import check_plots, details, draw_place, write_page
 from finetune.inputs import list_files
 from finetune.judge import answers, figures_of, judge, untrained_rows
 from finetune.label_noise import find_suspects, out_of_fold, suspects_csv, suspects_report
@@ -117,6 +120,8 @@ def run_train(
     """
     task = find_task(task)
     start = load_bundle(find_bundle(options["start"])) if options.get("start") else None
+    if start is not None and len(start.info.classes) > len(task.classes):
+        task = check_version(task, start)  # classes that were added to it are kept
     chosen = make_options(task, {**options, "start": str(start.path)} if start else options)
     if chosen.backbone:
         start_options(task, chosen)  # a fault of it is told before any work
@@ -127,7 +132,7 @@ def run_train(
     trained = train_task(task, parts["train"], parts["validation"], chosen)
     if "augmented" in trained.counts:
         _say_copies(trained.counts["augmented"], say)
-    kept, rows = answers(task, trained.predictor(chosen.device), parts["test"])
+    kept, rows, vectors = _answers(task, trained.predictor(chosen.device, embeddings=bool(page)), parts["test"])
     report = judge(task, rows, kept, draws)
     if kept:
         before = untrained_rows(trained, parts["train"], kept)
@@ -155,7 +160,7 @@ def run_train(
     )  # fmt: skip
     say(f"saved {bundle.path}, digest {bundle.digest[:16]}")
     report = finish(report, bundle, dataset)
-    return _on_page(page, task, report, rows, kept, say)
+    return _on_page(page, task, report, rows, kept, say, trained.space, vectors)
 
 
 def _say_copies(found: Mapping[str, Any], say: Say) -> None:
@@ -288,7 +293,8 @@ def run_evaluate(
     left_out = len(dataset.examples) - len(fresh)
     if left_out:
         say(f"{left_out} objects are left out: the model was trained or tuned on their groups")
-    kept, rows = answers(task, load_predictor(checked.path, device=device, dtype=dtype, task=task), fresh)
+    predictor = load_predictor(checked.path, device=device, dtype=dtype, task=task, embeddings=bool(page))
+    kept, rows, vectors = _answers(task, predictor, fresh)
     report = judge(task, rows, kept, draws)
     report["left_out_as_seen"] = left_out
     others: list[Row] | None = None
@@ -302,7 +308,16 @@ def run_evaluate(
         report["audit"] = audit(task, rows, others, kept, find_axes(task, rows, kept))
         _warn(report["audit"], say)
     report = finish(report, checked, dataset)
-    return _on_page(page, task, report, rows, kept, say)
+    return _on_page(page, task, report, rows, kept, say, checked.space(), vectors)
+
+
+def _answers(
+    task: Task, predictor: Any, examples: Sequence[Example]
+) -> tuple[list[Example], list[Row], list[np.ndarray | None]]:
+    """Objects, their rows, and apart from them the embeddings: they are no figure that is judged."""
+    kept, rows = answers(task, predictor, examples)
+    vectors = [row.get(EMBEDDING) for row in rows]
+    return kept, [{**row, EMBEDDING: None} if EMBEDDING in row else row for row in rows], vectors
 
 
 def _suspects(
@@ -325,8 +340,9 @@ def _suspects_of_training(
 
 
 def _on_page(
-    folder: str | Path, task: Task, report: dict[str, Any], rows: Sequence[Row], kept: Sequence[Example], say: Say
-) -> dict[str, Any]:
+    folder: str | Path, task: Task, report: dict[str, Any], rows: Sequence[Row], kept: Sequence[Example], say: Say,
+    space: EmbeddingSpace | None, vectors: Sequence[np.ndarray | None],
+) -> dict[str, Any]:  # fmt: skip
     """Write the page of an evaluation, if one is asked for; where nothing could be judged, there is none."""
     if not folder:
         return report
@@ -336,7 +352,9 @@ def _on_page(
     axes = find_axes(task, rows, kept)
     report = {**report, **details(task, rows, kept, axes)}
     title = f"{report['model']['task']}: model {report['model']['digest']}"
-    say(f"wrote {write_page(folder, task, report, rows, kept, axes, title)}")
+    check_plots()
+    place = draw_place(task, space, vectors, rows, kept) if space is not None else ""
+    say(f"wrote {write_page(folder, task, report, rows, kept, axes, title, place)}")
     return report
 
 

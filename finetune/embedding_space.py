@@ -21,6 +21,7 @@ import numpy as np
 from transforms.columns import FLOAT32, FLOAT32_LIST, STRING, Column
 from transforms.flags import bits
 
+EMBEDDING = "embedding"  #: Column, and output of a model, with what its head reads.
 NEIGHBOUR = 5  #: Which of the nearest training objects the distance is measured to.
 AXES = 64  #: Principal axes that are kept, at most.
 REFERENCES = 1000  #: Training objects that are kept, at most.

@@ -13,12 +13,15 @@ from finetune.audit import warnings
 from finetune.breakdown import Axis, break_down
 from finetune.card import interval_text, number_text
 from finetune.curves import class_curves
+from finetune.embedding_map import draw_map, flatten
+from finetune.embedding_space import EmbeddingSpace
 from finetune.evaluate import ANSWERS
 from finetune.evaluation_plots import COLOURS, image, panels, share_plot, size_plot, sky_plot
 from finetune.jsonfile import write_json
 from finetune.page import page, table
 from finetune.reports import residuals
 from finetune.task import Example, Row, Task
+from transforms.flags import bits
 
 TITLES = {"learned": "learned", "baseline": "classical", "best": "best"}
 _DRAWS = 200
@@ -72,6 +75,7 @@ def write_page(
     examples: Sequence[Example],
     axes: Sequence[Axis],
     title: str,
+    place: str = "",
 ) -> Path:
     """Write ``index.html`` with its plots inside, and ``report.json``.
 
@@ -89,6 +93,8 @@ def write_page(
         Against which residuals are drawn.
     title : str
         Heading.
+    place : str
+        From ``draw_place``.
 
     Returns
     -------
@@ -102,10 +108,7 @@ def write_page(
     OSError
         Where the folder cannot be written.
     """
-    try:
-        import matplotlib.figure  # noqa: F401 - the plots need it, and it is an extra
-    except ImportError as error:
-        raise ReportError("a page with plots needs the package matplotlib: pip install 'nightcat[report]'") from error
+    check_plots()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sections = {
@@ -117,12 +120,61 @@ def write_page(
         "Parts that fall behind": "".join(_audit(report["audit"])) if report.get("audit", {}).get("axes") else "",
         "Parts of the objects": "".join(_breakdown(report)),
         "Labels in doubt": "".join(_suspects(report["suspect_labels"])) if report.get("suspect_labels") else "",
+        "Where the objects lie in the embedding": place,
     }
     text = page(title, _lead(task, report), {name: part for name, part in sections.items() if part})
     write_json(folder / "report.json", report)
     path = folder / "index.html"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def check_plots() -> None:
+    """Make sure that plots can be drawn.
+
+    Raises
+    ------
+    ReportError
+        Where matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401 - the plots need it, and it is an extra
+    except ImportError as error:
+        raise ReportError("a page with plots needs the package matplotlib: pip install 'nightcat[report]'") from error
+
+
+def draw_place(
+    task: Task, space: EmbeddingSpace, vectors: Sequence[Any], rows: Sequence[Row], examples: Sequence[Example]
+) -> str:
+    """The map of the objects that a model is judged on, by their labels.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    space : EmbeddingSpace
+        Of the model.
+    vectors : sequence of ndarray or None
+        Embeddings; None where the model says nothing about an object.
+    rows : sequence of dict
+        From ``answers``.
+    examples : sequence of Example
+        The objects.
+
+    Returns
+    -------
+    str
+        HTML; empty where there is nothing to show.
+    """
+    there = [i for i, one in enumerate(vectors) if one is not None]
+    if not there:
+        return ""
+    label = task.label_columns[0]
+    values = [examples[i].labels.get(label) for i in there]
+    novel = [bool(int(rows[i].get("flags") or 0) & bits("NOVEL")) for i in there]
+    taught = [rows[i].get("taught_class") for i in there]
+    points = flatten(space, np.stack([np.asarray(vectors[i]) for i in there]))
+    return image(draw_map(space, points, values, novel, taught, label), f"where the objects lie, by {label}")
 
 
 def _lead(task: Task, report: Mapping[str, Any]) -> str:

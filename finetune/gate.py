@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import median
 from typing import Any
 
 from finetune.evaluate import DRAWS, against, evaluate
@@ -13,7 +12,7 @@ from finetune.judge import full_rows
 from finetune.task import Example, Prepared, Task
 from finetune.train import prepare_all
 
-SPEED_ROUNDS = 5
+SPEED_ROUNDS = 9  #: Of which the quickest counts: whatever else the machine does only makes a round slower.
 ANSWER = "best"  #: The answer that the catalog recommends is the one that must not get worse.
 
 
@@ -37,7 +36,7 @@ class Limits:
     coverage : tuple of float
         Allowed share of labels within a 68 % interval, unless production's lies as far from 0.68.
     speed : float
-        Lowest rate, as a fraction of production's on the same objects.
+        Lowest rate, as a fraction of production's on the same objects: "as fast", as far as a clock can tell.
     """
 
     objects: int = 50
@@ -46,7 +45,7 @@ class Limits:
     recall_share: float = 0.8
     ece: float = 0.05
     coverage: tuple[float, float] = (0.60, 0.76)
-    speed: float = 0.8
+    speed: float = 0.9
 
 
 def judge_candidate(
@@ -124,7 +123,7 @@ def _rates(task: Task, predictors: Mapping[str, Any], prepared: Sequence[Prepare
             started = time.perf_counter()
             predictor.predict(batch, task.batch_size)
             seconds[name].append(time.perf_counter() - started)
-    return {name: len(batch) / median(took) for name, took in seconds.items()}
+    return {name: len(batch) / min(took) for name, took in seconds.items()}
 
 
 def _worse(task: Task, differences: Mapping[str, Any], old: Mapping[str, Any], limits: Limits, rival: str) -> list[str]:

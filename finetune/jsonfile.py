@@ -70,3 +70,24 @@ def write_json(path: Path, content: Any) -> None:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: a value has no JSON form: {error}") from error
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+
+    Returns
+    -------
+    object
+        Its content.
+
+    Raises
+    ------
+    ValueError
+        Where it is no JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from finetune.evaluate import DRAWS, evaluate
@@ -47,10 +47,24 @@ def full_rows(task: Task, predictor: Any, kept: Sequence[Example], prepared: Seq
     Returns
     -------
     list of dict
-        One for each.
+        One for each; a class of the task that the model does not know has the probability 0.
     """
     rows = predict_rows(predictor, prepared, task.batch_size)
-    return [{**dict(e.record.measured), **row} for e, row in zip(kept, rows, strict=True)]
+    unknown = _unknown(task, getattr(predictor, "definition", task))
+    return [{**dict(e.record.measured), **row, **unknown(row)} for e, row in zip(kept, rows, strict=True)]
+
+
+def _unknown(task: Task, own: Task) -> Callable[[Row], Row]:
+    """Probabilities of classes that a model does not know, so that it can be judged beside one that does: zero."""
+    there = {column.name for column in task.all_columns()}
+    missing = [name for name in task.classes if name not in own.classes]
+    columns = [
+        (f"{prefix}p_{name}", f"{prefix}p_max")
+        for prefix in ("", "baseline_", "best_")
+        for name in missing
+        if f"{prefix}p_{name}" in there
+    ]
+    return lambda row: {name: None if row.get(most) is None else 0.0 for name, most in columns}
 
 
 def judge(task: Task, rows: Sequence[Row], examples: Sequence[Example], draws: int = DRAWS) -> dict[str, Any]:

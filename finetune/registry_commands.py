@@ -135,6 +135,7 @@ def run_promote(
     measure_options: Mapping[str, Any] = MappingProxyType({}),
     limits: Limits | None = None,
     draws: int = DRAWS,
+    faults: Sequence[str] = (),
     say: Say = quiet,
 ) -> dict[str, Any]:
     """Put a model into production, if it holds against the one that is there on the frozen test objects.
@@ -161,6 +162,8 @@ def run_promote(
         What a candidate has to hold, in place of the defaults; its floors are overruled by ``floors``.
     draws : int
         Of the bootstrap.
+    faults : sequence of str
+        Reasons to refuse it that were found elsewhere.
     say : callable
         Told what goes on.
 
@@ -202,6 +205,7 @@ def run_promote(
     gate = judge_candidate(
         task, load_predictor(candidate.path), rival, fresh, _limits(limits, floors), draws=draws
     )  # fmt: skip
+    gate["refused"] = [*gate["refused"], *faults]
     held.add(candidate)
     if known is None:
         content = {

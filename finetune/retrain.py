@@ -21,7 +21,8 @@ from typing import Any
 import fsspec
 from safetensors import SafetensorError, safe_open
 
-from finetune.bundle import Bundle, BundleError, bundled, load_bundle
+from finetune.added_classes import FEWEST, Classes, judge_added, labelled, not_learnt, plan_classes
+from finetune.bundle import Bundle, BundleError, bundled, check_version, load_bundle
 from finetune.bundle_files import INFO
 from finetune.commands import SPLIT, Say, find_task, quiet, read_dataset, run_evaluate, run_train
 from finetune.dataset import content_digest
@@ -43,6 +44,7 @@ from finetune.snapshot import (
     check_snapshot,
     digest_of,
     label_groups,
+    label_sources,
     label_text,
     read_report,
     snapshots,
@@ -50,6 +52,7 @@ from finetune.snapshot import (
 )
 from finetune.split import LeakError, Split, inherit, make_split
 from finetune.task import Example, Task
+from finetune.teach import teach_again
 from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError
 from transforms.records import FileRef
@@ -57,6 +60,10 @@ from transforms.store import Busy, Store
 
 LOCK, HOLDER = "retrain.lock", "retrain.json"
 CANDIDATE, CHECKPOINTS, TRAIN, FROZEN, PLAN = "candidate", "checkpoints", "train.csv", "frozen.csv", "plan.json"
+TAUGHT, TRAINED = (
+    "taught.csv",
+    "trained",
+)  #: Objects of classes that stay taught, and a model that is to be taught them.
 #: The first retraining freezes its test part for all decisions to come.
 FIRST_SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 #: What no second try with the same data would mend: the snapshot is closed with a report.
@@ -83,6 +90,8 @@ class Policy:
         Of the gate.
     draws : int
         Of the bootstrap.
+    class_labels : int
+        Labelled objects with which a taught class becomes a full one.
     """
 
     min_labels: int = 100
@@ -90,6 +99,7 @@ class Policy:
     floors: Mapping[str, float] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     draws: int = DRAWS
+    class_labels: int = FEWEST
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +114,14 @@ class Decision:
         Why, or why not.
     snapshot : str
         Digest of the data.
+    classes : Classes
+        The task with the classes that the new model will have.
     """
 
     wanted: bool
     reasons: tuple[str, ...]
     snapshot: str
+    classes: Classes
 
 
 def run_retrain(
@@ -144,8 +157,9 @@ def run_retrain(
     -------
     dict
         ``task``, ``outcome`` (``nothing to do``, ``would retrain``, ``promoted``, ``refused`` or ``failed``),
-        ``reasons``, ``snapshot`` and, where something was trained, ``candidate``, ``gate``, ``held_out`` and ``path``
-        of the snapshot.
+        ``reasons``, ``snapshot``, ``waiting`` (classes that stay taught, and why) and, where something was trained,
+        ``candidate``, ``gate``, ``held_out``, ``added`` (classes that became full ones), ``taught`` (those taught
+        again) and ``path`` of the snapshot.
 
     Raises
     ------
@@ -162,13 +176,17 @@ def run_retrain(
     with _alone(held.store, task.name, registry):
         _sweep(root)
         start = production_model(held, task)
+        if start is not None and len(start.info.classes) > len(task.classes):
+            task = check_version(task, start)  # with the classes that were added before
         unfinished = [folder for folder in snapshots(root) if read_report(folder) is None]
         for folder in unfinished:
             going = None if dry_run else _resume(held, task, folder, start, policy, say)
             if going is not None:
                 return going
         decision = decide(task, material, held, start, policy, now())
-        report = {"task": task.name, "reasons": list(decision.reasons), "snapshot": decision.snapshot}
+        task = decision.classes.task
+        report: dict[str, Any] = {"task": task.name, "reasons": list(decision.reasons), "snapshot": decision.snapshot}
+        report["waiting"] = dict(decision.classes.waiting)
         if not decision.wanted or dry_run:
             return report | {"outcome": "would retrain" if decision.wanted else "nothing to do"}
         say(f"retraining {task.name}: {'; '.join(decision.reasons)}")
@@ -176,7 +194,8 @@ def run_retrain(
         config = {
             "task": task.name, "version": task.version, "start": start.digest if start else "",
             "options": dict(material.options), "alarms": list(material.alarms), "counts": dict(material.counts),
-            "reasons": list(decision.reasons),
+            "reasons": list(decision.reasons), "classes": list(task.classes), "added": list(decision.classes.added),
+            "waiting": dict(decision.classes.waiting),
         }  # fmt: skip
         write_snapshot(folder, material, config, task.label_columns)
         return _carry_out(held, task, folder, start, policy, say)
@@ -215,12 +234,12 @@ def decide(
         With its reasons.
     """
     root = Path(registry.store.path(f"{task.name}/{SNAPSHOTS}"))
-    digest = digest_of(material, task.name, task.version, start.digest if start else "")
+    classes = plan_classes(task, start, material, policy.class_labels)
+    digest = digest_of(material, task.name, task.version, start.digest if start else "", tuple(classes.added))
     done = read_report(root / digest)
     if done is not None:
-        return Decision(
-            wanted=False, snapshot=digest, reasons=(f"the same data was decided on before: {done['outcome']}",)
-        )
+        same = (f"the same data was decided on before: {done['outcome']}",)
+        return Decision(wanted=False, snapshot=digest, reasons=same, classes=classes)
     known, acted = _known(root, start)
     new = material.groups() - known
     fresh = [alarm for alarm in material.alarms if alarm not in acted]
@@ -230,6 +249,10 @@ def decide(
     (reasons if len(new) >= policy.min_labels else no).append(
         f"{len(new)} objects with new labels, {policy.min_labels} are enough"
     )
+    for name in classes.added:
+        found = len(labelled(task, material, name) - known)
+        if found >= policy.class_labels:
+            reasons.append(f"class {name!r} has {found} labelled objects, {policy.class_labels} are enough to learn it")
     if fresh:
         reasons.append(f"{len(fresh)} drift alarms: {'; '.join(fresh[:3])}{' ...' if len(fresh) > 3 else ''}")
     else:
@@ -238,8 +261,9 @@ def decide(
         old = age >= policy.max_age
         (reasons if old else no).append(f"in production for {age:.1f} days, {policy.max_age:g} are allowed")
     if not material.rows:
-        return Decision(wanted=False, snapshot=digest, reasons=("no label matches a row of the catalog",))
-    return Decision(wanted=bool(reasons), reasons=tuple(reasons or no), snapshot=digest)
+        nothing = ("no label matches a row of the catalog",)
+        return Decision(wanted=False, snapshot=digest, reasons=nothing, classes=classes)
+    return Decision(wanted=bool(reasons), reasons=tuple(reasons or no), snapshot=digest, classes=classes)
 
 
 def production_model(registry: Registry, task: Task) -> Bundle | None:
@@ -305,6 +329,9 @@ def _resume(
         say(f"snapshot {folder.name} is abandoned: another model came into production")
         return None
     say(f"going on with snapshot {folder.name}")
+    known = tuple(config.get("classes", task.classes))
+    if known != task.classes and task.with_classes is not None:
+        task = task.with_classes(known)
     return _carry_out(registry, task, folder, _former(registry, task, config["start"]), policy, say)
 
 
@@ -322,15 +349,25 @@ def _carry_out(
     report: dict[str, Any] = {"task": task.name, "snapshot": folder.name, "path": str(folder)}
     report |= {"reasons": config["reasons"], "alarms": config["alarms"], "counts": config["counts"]}
     report["start"] = config["start"][:DIGITS]
+    report["waiting"] = config.get("waiting", {})
     try:
         _check_files(files)
         candidate = _candidate(folder)
         if candidate is None:
-            _plan(registry, task, folder, files, start, policy, say)
+            _plan(registry, task, folder, files, start, report["waiting"], say)
             candidate = _train(task, folder, files, start, config["options"], policy, say)
         report["candidate"] = candidate.digest[:DIGITS]
         report["trained"] = {name: candidate.info.data.get(name) for name in ("train", "validation", "refused")}
-        gate = _decided(registry, task.name, candidate) or _judge(registry, task, folder, files, candidate, policy, say)
+        if config.get("added"):
+            report["added"] = judge_added(
+                task, config["added"], _unseen(task, folder, files, candidate), candidate, start, say=say
+            )
+        if report["waiting"]:
+            report["taught"] = _taught(candidate, report["waiting"])
+        faults = not_learnt(report.get("added", {}))
+        gate = _decided(registry, task.name, candidate) or _judge(
+            registry, task, folder, files, candidate, policy, faults, say
+        )
         report |= {"gate": gate, "outcome": "refused" if gate["refused"] else "promoted"}
         report["held_out"] = _held_out(task, folder, files, candidate, start, policy, say)
     except HOPELESS as error:
@@ -355,15 +392,25 @@ def _check_files(files: Sequence[FileRef]) -> None:
         raise InputError(f"files of the snapshot are not what they were: {'; '.join(faults[:3])}{more}")
 
 
+def _dataset(task: Task, labels: Path, files: Sequence[FileRef], say: Say) -> list[Example]:
+    return list(read_dataset(task, str(labels), files, 1.0, {}, {}, {}, say).examples)
+
+
 def _plan(
-    registry: Registry, task: Task, folder: Path, files: Sequence[FileRef], start: Bundle | None, policy: Policy,
-    say: Say,
+    registry: Registry, task: Task, folder: Path, files: Sequence[FileRef], start: Bundle | None,
+    waiting: Mapping[str, str], say: Say,
 ) -> None:  # fmt: skip
-    """Say which objects teach, tune and judge; what the registry has frozen does none of it."""
+    """Say which objects train, tune and judge; what the registry has frozen does none of it."""
     if (folder / PLAN).is_file():
         return
-    dataset = read_dataset(task, str(folder / LABELS), files, 1.0, {}, {}, {}, say)
-    examples = list(dataset.examples)
+    everything = _dataset(task, folder / LABELS, files, say)
+    store = Store(str(folder))
+    examples = [one for one in everything if one.labels.get(task.label_columns[0]) not in waiting]
+    if len(examples) < len(everything):
+        aside = [one for one in everything if one.labels.get(task.label_columns[0]) in waiting]
+        store.write(TAUGHT, label_text(_rows(aside), task.label_columns).encode())
+        say(f"{len(aside)} objects are of classes that stay taught")
+    every = len(examples)
     frozen = _frozen(registry, task, say)
     shares = FIRST_SHARES if frozen is None else None
     if frozen is not None:
@@ -371,14 +418,13 @@ def _plan(
         frozen, examples = together[: len(frozen)], together[len(frozen) :]
         marks = {mark for example in frozen for mark in _marks(example)}
         examples = [example for example in examples if marks.isdisjoint(_marks(example))]
-        say(f"{len(dataset.examples) - len(examples)} objects are left out: they are frozen for the test")
+        say(f"{every - len(examples)} objects are left out: they are frozen for the test")
     if not examples:
         raise LabelError("all labelled objects are frozen for the test: none is left to learn from")
     stratify = task.label_columns[0] if task.classes else ""
     plan = make_split(examples, shares=shares, stratify=stratify)
     if start is not None and (start.path / SPLIT).is_file():
         plan = inherit(plan, Split.load(start.path / SPLIT), examples)
-    store = Store(str(folder))
     store.write(TRAIN, label_text(_rows(examples), task.label_columns).encode())
     if frozen is None:
         test = plan.apply(examples)["test"]
@@ -420,16 +466,36 @@ def _train(
     given = {**options, "checkpoints": str(folder / CHECKPOINTS), "resume": True}
     if start is not None:
         given["start"] = str(start.path)
+    later = (folder / TAUGHT).is_file()
+    made = folder / (TRAINED if later else CANDIDATE)
     try:
-        run_train(
-            task, str(folder / TRAIN), files, folder / CANDIDATE, options=given, split=str(folder / PLAN),
-            command=f"nightcat retrain {task.name}, snapshot {folder.name}", draws=policy.draws, say=say,
-        )  # fmt: skip
+        if not (made / INFO).is_file():
+            run_train(
+                task, str(folder / TRAIN), files, made, options=given, split=str(folder / PLAN),
+                command=f"nightcat retrain {task.name}, snapshot {folder.name}", draws=policy.draws, say=say,
+            )  # fmt: skip
     except HOPELESS:
         raise
     except (RuntimeError, SafetensorError) as error:  # what torch and safetensors say of a disk that is full
         raise RetrainError(f"the training of snapshot {folder.name} stopped: {error}; run it again to go on") from error
+    if later:
+        teach_again(task, load_bundle(made), _dataset(task, folder / TAUGHT, files, quiet), folder / CANDIDATE, say=say)
     return load_bundle(folder / CANDIDATE)
+
+
+def _unseen(task: Task, folder: Path, files: Sequence[FileRef], candidate: Bundle) -> list[Example]:
+    """Objects of the files that hold any which the candidate was not trained on."""
+    parts = Split.load(candidate.path / SPLIT).parts
+    fresh = {group for group, part in parts.items() if part != "train"}
+    sources = label_sources(folder / TRAIN, fresh)
+    return _dataset(task, folder / TRAIN, [file for file in files if file.source in sources], quiet)
+
+
+def _taught(candidate: Bundle, waiting: Mapping[str, str]) -> dict[str, int]:
+    """Classes that the candidate knows by examples, and by how many; 0 where they have too little in common in it."""
+    space = candidate.space()
+    known = {one.name: len(one.examples) for one in space.taught} if space is not None else {}
+    return {name: known.get(name, 0) for name in waiting}
 
 
 def drop_torn(folder: Path) -> None:
@@ -468,12 +534,13 @@ def _decided(registry: Registry, task: str, candidate: Bundle) -> dict[str, Any]
 
 
 def _judge(
-    registry: Registry, task: Task, folder: Path, files: Sequence[FileRef], candidate: Bundle, policy: Policy, say: Say
-) -> dict[str, Any]:
+    registry: Registry, task: Task, folder: Path, files: Sequence[FileRef], candidate: Bundle, policy: Policy,
+    faults: Sequence[str], say: Say,
+) -> dict[str, Any]:  # fmt: skip
     first = (folder / FROZEN).is_file() and not registry.store.exists(f"{task.name}/{TEST}")
     return run_promote(
         candidate.path, registry.store.url, labels=str(folder / FROZEN) if first else "", inputs=files if first else (),
-        floors=policy.floors, limits=policy.limits, draws=policy.draws, say=say,
+        floors=policy.floors, limits=policy.limits, draws=policy.draws, faults=faults, say=say,
     )  # fmt: skip
 
 
@@ -493,7 +560,8 @@ def _close(folder: Path, report: Mapping[str, Any]) -> None:
     store = Store(str(folder))
     store.write("report.md", readable(report).encode())
     store.write(REPORT, json_bytes(report))
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, TRAINED):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @contextmanager

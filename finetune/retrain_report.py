@@ -27,6 +27,7 @@ def readable(report: Mapping[str, Any]) -> str:
     if "candidate" in report:
         lines += ["", f"Candidate `{report['candidate']}`, trained from `{report.get('start') or 'nothing'}`:"]
         lines += [f"{name} {count}" for name, count in report.get("trained", {}).items()]
+    lines += _classes(report)
     gate = report.get("gate", {})
     if gate:
         lines += ["", "## Frozen test", "", f"{gate['n']} objects that neither model has seen.", ""]
@@ -39,6 +40,26 @@ def readable(report: Mapping[str, Any]) -> str:
         against = held.get("against", {})
         lines += _differences("candidate minus former production, best answer", against.get("best", {}))
     return "\n".join(lines) + "\n"
+
+
+def _classes(report: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if report.get("added"):
+        lines += ["", "## Added classes", "", "On objects that were not trained on:", ""]
+        lines += ["| class | objects | it was taught by | found as taught | found now | others | so taught | so now |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for name, one in report["added"].items():
+            before, now = one["taught"], one["full"]
+            cells = [name, one["objects"], one["examples"], before["found"], now["found"], one["others"]]
+            lines.append(f"| {' | '.join(map(str, [*cells, before['false'], now['false']]))} |")
+        lines += ["", "The last columns count others that are named so."]
+    if report.get("waiting"):
+        lines += ["", "## Classes that are not full ones", ""]
+    for name, why in report.get("waiting", {}).items():
+        count = report.get("taught", {}).get(name, 0)
+        stays = f"stays taught, by {count} examples" if count else "is not known to this model"
+        lines.append(f"- {name}: {why}; it {stays}")
+    return lines
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:

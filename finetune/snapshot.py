@@ -16,7 +16,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class Material:
         What drifted: ``"kind column since night"``.
     options : mapping
         Of the training, as the user gave them; method, steps and others.
+    add : tuple of str
+        Classes that the user wants added to the task's, beside those that were taught.
     """
 
     given: str
@@ -61,6 +63,7 @@ class Material:
     counts: Mapping[str, int] = field(default_factory=dict)
     alarms: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    add: tuple[str, ...] = ()
 
     def groups(self) -> set[str]:
         """Objects that have a label.
@@ -73,7 +76,7 @@ class Material:
         return {str(row["group"]) for row in self.rows}
 
 
-def digest_of(material: Material, task: str, version: int, start: str) -> str:
+def digest_of(material: Material, task: str, version: int, start: str, added: Sequence[str] = ()) -> str:
     """Name of a snapshot: a pure function of data, options and the model that it starts from.
 
     Parameters
@@ -84,6 +87,8 @@ def digest_of(material: Material, task: str, version: int, start: str) -> str:
         The task.
     start : str
         Digest of the model.
+    added : sequence of str
+        Classes that are added to it.
 
     Returns
     -------
@@ -92,7 +97,8 @@ def digest_of(material: Material, task: str, version: int, start: str) -> str:
     """
     rows = sorted(json.dumps(plain(row), sort_keys=True) for row in material.rows)
     files = sorted([file.source, file.digest] for file in material.files)
-    text = json.dumps([task, version, start, rows, files, plain(material.options)], sort_keys=True)
+    content = [task, version, start, rows, files, plain(material.options), *([list(added)] if added else [])]
+    text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
@@ -158,6 +164,25 @@ def label_groups(path: Path) -> set[str]:
     """
     with path.open(encoding="utf-8", newline="") as stream:
         return {row["group"] for row in csv.DictReader(stream)}
+
+
+def label_sources(path: Path, groups: Collection[str]) -> set[str]:
+    """Files in which some objects of a label file of ours are.
+
+    Parameters
+    ----------
+    path : Path
+        From ``label_text``.
+    groups : collection of str
+        The objects.
+
+    Returns
+    -------
+    set of str
+        Their sources.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {row["source"] for row in csv.DictReader(stream) if row["group"] in groups}
 
 
 def check_snapshot(folder: Path) -> tuple[list[FileRef], dict[str, Any]]:

@@ -172,6 +172,10 @@ class Task:
         Columns that a label file must hold, beside ``object_id`` or ``source``.
     classes : tuple of str
         For a classifier, in the order of its outputs.
+    with_classes : callable or None
+        ``with_classes(classes) -> Task``: the same task with further classes after its own; raises ``ValueError``
+        where the first ones are not its own. A class that was taught becomes a full one by it (``nightcat retrain``);
+        a bundle names the classes that it was trained for, and gets the task that has them.
     batch_size : int
         Fixed batch of inference; short batches are padded.
     options : mapping
@@ -213,9 +217,33 @@ class Task:
     explain: Explanation | None = None
     label_columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    with_classes: Callable[[tuple[str, ...]], Task] | None = None
     batch_size: int = 8
     options: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+
+    def added(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Classes of a model that come after the task's own.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            That the model knows.
+
+        Returns
+        -------
+        tuple of str
+            Empty where they are the task's own.
+
+        Raises
+        ------
+        ValueError
+            Where the first of them are not the task's own.
+        """
+        known = tuple(classes)
+        if known[: len(self.classes)] != self.classes:
+            raise ValueError(f"classes {', '.join(known)} do not begin with {', '.join(self.classes)}")
+        return known[len(self.classes) :]
 
     def all_columns(self) -> tuple[Column, ...]:
         """Columns of the learned, the classical and the best answer, in catalog order.

@@ -21,6 +21,7 @@ from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
 from finetune.class_sets import FEWEST, KEY, fit_floors, set_prefixes
 from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
+from finetune.grow import grow_model
 from finetune.jsonfile import plain
 from finetune.losses import make_class_loss
 from finetune.methods import apply_method, finish_method, parse_method
@@ -83,13 +84,15 @@ class Trained:
     counts: Mapping[str, Any] = field(default_factory=dict)
     backbone: Mapping[str, Any] = field(default_factory=dict)
 
-    def predictor(self, device: str = "cpu") -> TaskPredictor:
+    def predictor(self, device: str = "cpu", embeddings: bool = False) -> TaskPredictor:
         """The model as the survey would run it.
 
         Parameters
         ----------
         device : str
             Where.
+        embeddings : bool
+            Give the embedding of each object, too.
 
         Returns
         -------
@@ -98,7 +101,7 @@ class Trained:
         """
         return make_predictor(
             self.task, self.models, self.baseline, calibration=self.calibration, rule=self.rule, space=self.space,
-            device=device,
+            embeddings=embeddings, device=device,
         )  # fmt: skip
 
 
@@ -374,13 +377,18 @@ def start_model(
     Returns
     -------
     transformers.PreTrainedModel
-        New, with the weights of its backbone, or with those of the bundle that ``start`` names.
+        New, with the weights of its backbone, or with those of the bundle that ``start`` names; where the task has
+        classes that the bundle does not know, the head has grown by them.
     """
     set_seed(options.seed + member)
     if options.start:
         bundle = load_bundle(options.start)
-        members = bundle.models(check_version(task, bundle))
-        return members[member % len(members)]
+        own = check_version(task, bundle)
+        members = bundle.models(own)
+        model = members[member % len(members)]
+        if own.classes == task.classes:
+            return model
+        return grow_model(model, task.build(**{**build, **task.options.get("restore", {})}))
     model = task.build(**build)
     if options.backbone:
         open_backbone(options.backbone, task).fill(model)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from pipeline.ledger import Ledger
 from pipeline.tables import table_columns
 
 EMBEDDING = "embedding"
+SHOWN = 3  #: Objects that a message names.
 IDENTITY = ("object_id", "ra", "dec", "night", "source", "hdu", "row", "model_digest")
 
 
@@ -48,26 +49,76 @@ def read_rows(
     CatalogError
         Where there is no such table, or nothing was committed.
     """
+    wanted = _schema(table, columns)
+    for data in _files(catalog, table, night):
+        for group in range(data.num_row_groups):
+            found = _group(data, group, wanted, embedded)
+            if found.num_rows:
+                yield found
+
+
+def read_named(catalog: str, table: str, ids: Sequence[str], some: list[str]) -> Iterator[pa.Table]:
+    """Read the rows of some objects that have an embedding; the embeddings of all others stay unread.
+
+    Parameters
+    ----------
+    catalog, table : str
+        Where to look.
+    ids : sequence of str
+        Their ``object_id``.
+    some : list of str
+        Filled with the names of three objects that are there.
+
+    Yields
+    ------
+    pyarrow.Table
+        With the columns of ``IDENTITY`` and the embedding.
+
+    Raises
+    ------
+    CatalogError
+        As ``read_rows``.
+    """
+    wanted, names = _schema(table, (*IDENTITY, EMBEDDING)), pa.array(sorted(set(ids)), pa.string())
+    for data in _files(catalog, table, None):
+        if EMBEDDING not in data.schema_arrow.names:
+            continue
+        for group in range(data.num_row_groups):
+            there = data.read_row_group(group, columns=["object_id"])["object_id"]
+            if len(some) < SHOWN and _any_embedding(data, group):
+                some += [one for one in there.to_pylist()[: SHOWN - len(some)] if one is not None]
+            if pc.any(pc.is_in(there, names)).as_py():
+                found = _group(data, group, wanted, True)
+                yield found.filter(pc.is_in(found["object_id"], names))
+
+
+def _any_embedding(data: pq.ParquetFile, group: int) -> bool:
+    return bool(pc.any(pc.is_valid(data.read_row_group(group, columns=[EMBEDDING])[EMBEDDING])).as_py())
+
+
+def _schema(table: str, columns: Sequence[str]) -> pa.Schema:
     try:
         known = {column.name: column for column in table_columns(table)}
     except KeyError as error:
         raise CatalogError([str(error.args[0])]) from error
+    odd = [name for name in columns if name not in known]
+    if odd:
+        raise CatalogError([f"table {table!r} has no column {odd[0]!r}; nightcat describe {table} lists them"])
+    return arrow_schema(table, tuple(known[name] for name in columns))
+
+
+def _files(catalog: str, table: str, night: str | None) -> Iterator[pq.ParquetFile]:
+    """Data files of a table, in the order of runs, each open while it is looked at."""
     ledger = Ledger(catalog)
     runs = ledger.runs(night)
     if not runs:
         what = f"no run of night {night}" if night else "no run"
         raise CatalogError([f"{catalog!r}: {what} was committed to it"])
-    wanted = arrow_schema(table, tuple(known[name] for name in columns))
     for run in runs:
         for file in sorted(run.files):
-            if file.table != table or file.kind not in (PRIMARY, UNPLACED):
-                continue
-            with ledger.store.open(file.path) as stream:
-                data = pq.ParquetFile(stream)
-                for group in range(data.num_row_groups):
-                    found = _group(data, group, wanted, embedded)
-                    if found.num_rows:
-                        yield found
+            if file.table == table and file.kind in (PRIMARY, UNPLACED):
+                with ledger.store.open(file.path) as stream:
+                    yield pq.ParquetFile(stream)
 
 
 def _group(data: pq.ParquetFile, group: int, wanted: pa.Schema, embedded: bool) -> pa.Table:
@@ -147,24 +198,29 @@ def one_model(parts: Iterator[pa.Table], table: str, digest: str = "") -> tuple[
     return [rows for part in found if (rows := part.filter(pc.equal(part["model_digest"], digest))).num_rows], digest
 
 
-def by_id(parts: Sequence[pa.Table], ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Find objects by name.
+def model_of_most(parts: Iterator[pa.Table], table: str) -> str:
+    """The model that made most of some rows.
 
     Parameters
     ----------
-    parts : sequence of pyarrow.Table
-        With ``object_id``.
-    ids : sequence of str
-        Names.
+    parts : iterator of pyarrow.Table
+        From ``read_rows``, with ``model_digest``; none is kept.
+    table : str
+        Name, for the message.
 
     Returns
     -------
-    dict of str to dict
-        First row of each that is there.
+    str
+        Its digest.
+
+    Raises
+    ------
+    NoEmbedding
+        Where there are none.
     """
-    wanted = pa.array(sorted(set(ids)), pa.string())
-    rows: dict[str, dict[str, Any]] = {}
+    counts: Counter[str] = Counter()
     for part in parts:
-        for row in part.filter(pc.is_in(part["object_id"], wanted)).to_pylist():
-            rows.setdefault(row["object_id"], row)
-    return rows
+        counts.update({pair["values"]: pair["counts"] for pair in part["model_digest"].value_counts().to_pylist()})
+    if not counts:
+        raise NoEmbedding([f"no row of {table!r} has an embedding; nightcat run --embeddings writes them"])
+    return max(sorted(counts), key=lambda name: counts[name])

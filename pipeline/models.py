@@ -28,6 +28,8 @@ class Model:
         Where it runs.
     loader : callable
         Makes the Predictor; picklable.
+    classes : tuple of str
+        That a classifier knows; they may be more than its task has.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Model:
     record: type
     device: str
     loader: Loader
+    classes: tuple[str, ...] = ()
 
 
 class ModelError(ValueError):
@@ -127,5 +130,6 @@ def resolve_models(
         if bundle.info.task != name:
             raise ModelError(f"--bundle {name}={path}: this bundle is of task {bundle.info.task!r}")
         load = loader(path, device=where, dtype=dtype, threads=threads, embeddings=embeddings)
-        models.append(Model(name, str(path), bundle.digest[:16], registry.get(name).record, where, load))
+        record = registry.get(name).record
+        models.append(Model(name, str(path), bundle.digest[:16], record, where, load, tuple(bundle.info.classes)))
     return tuple(models)

@@ -163,7 +163,7 @@ def run_night(
                 rejects=len(ledger.rejects(night)),
                 seconds=time.monotonic() - started,
             )
-        order = check_catalog(config.output, config.order, {m.task: table_columns(m.task) for m in models})
+        order = check_catalog(config.output, config.order, {m.task: table_columns(m.task, m.classes) for m in models})
         per_record = Counter(model.record for model in models).values()
         parts = [(f.source, f.digest) for f in work.inputs.files] + [(r.source, r.reason) for r in work.inputs.rejects]
         fields = {

@@ -34,6 +34,8 @@ def gather(
     radius: float = RADIUS,
     columns: Mapping[str, str] = MappingProxyType({}),
     options: Mapping[str, Any] = MappingProxyType({}),
+    taught: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    add: Sequence[str] = (),
 ) -> Material:
     """Join labels to the rows of a catalog.
 
@@ -51,6 +53,11 @@ def gather(
         Our name of a label column to the one in the file, where they differ.
     options : mapping
         Of the training, handed on.
+    taught : mapping of str to sequence of str
+        Classes that the model in production was taught, and the ``object_id`` of their examples: each has that label,
+        unless the file gives it another.
+    add : sequence of str
+        Further classes that may be added, handed on.
 
     Returns
     -------
@@ -83,12 +90,16 @@ def gather(
             if file.table == task and file.kind in (PRIMARY, UNPLACED):
                 rows += [{**row, "run": run.run_id} for row in _read(store, file.path)]
     counts = Counter((row["run"], row["source"]) for row in rows)
+    lessons = {one: {wanted.label_columns[0]: name} for name, examples in taught.items() for one in examples}
+    by_example = 0
     for row in rows:
         key = (row["run"], row["source"])
         number = join.find(Identity(**{name: row[name] for name in _COLUMNS}), counts[key] == 1)
-        label = join.rows[number] if number is not None else {}
+        lesson = lessons.get(row["object_id"], {}) if number is None else {}
+        by_example += bool(lesson)
+        label = join.rows[number] if number is not None else lesson
         values = {name: label.get(name) for name in wanted.label_columns}
-        if number is None or all(value is None for value in values.values()):
+        if all(value is None for value in values.values()):
             continue
         entry, source = entries[key], names[key]
         group = label.get("group") or label.get("object_id") or row["object_id"] or source
@@ -97,14 +108,14 @@ def gather(
             {"source": source, "hdu": row["hdu"], "row": row["row"], "group": str(group), "origin": origin, **values}
         )
         files[source] = FileRef(url=entry["url"], source=source, size=entry["size"], digest=entry["digest"])
-    if not found:
+    if not join.used:
         raise LabelError(_nothing(labels, join.rows, task, rows))
     found.sort(key=lambda row: (row["source"], row["hdu"], row["row"]))
     return Material(
         given=labels, rows=tuple(found), files=tuple(files[name] for name in sorted(files)),
         counts={"rows": len(rows), "matched": len(found), "labels": len(join.rows),
-                "labels_without_row": len(join.rows) - len(join.used)},
-        alarms=alarms(store, task), options=dict(options),
+                "labels_without_row": len(join.rows) - len(join.used), "taught": by_example},
+        alarms=alarms(store, task), options=dict(options), add=tuple(add),
     )  # fmt: skip
 
 

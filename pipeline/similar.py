@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.embedded import EMBEDDING, IDENTITY, NoEmbedding, by_id, one_model, read_rows, vectors
+from pipeline.embedded import EMBEDDING, IDENTITY, NoEmbedding, one_model, read_named, read_rows, vectors
 from pipeline.hats import CatalogError
 from transforms.flags import bits
 
@@ -126,18 +126,18 @@ def similar(
     CatalogError
         Where there is no such table.
     """
-    from finetune.neighbours import coordinates, nearest
+    from finetune.neighbours import likeness, nearest
 
     space, skip = bundle.space() if bundle else None, set(leave_out)
     names = (*IDENTITY, *columns_of_best(get_task(table)), *PLACE, EMBEDDING)
-    points = coordinates(queries, space)
+    points = likeness(queries, space)
     best: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in queries]
     number = 0
     for part in read_rows(catalog, table, names, night=night):
         part = part.filter(pc.equal(part["model_digest"], digest))
         if not part.num_rows:
             continue
-        index, distance = nearest(points, coordinates(vectors(part), space), count + len(skip))
+        index, distance = nearest(points, likeness(vectors(part), space), count + len(skip))
         plain = part.drop_columns([EMBEDDING])
         for q, (which, far) in enumerate(zip(index.tolist(), distance.tolist(), strict=True)):
             rows = plain.take(pa.array(which)).to_pylist()
@@ -198,11 +198,11 @@ def named(catalog: str, table: str, ids: Sequence[str], digest: str = "") -> tup
     Parameters
     ----------
     catalog, table : str
-        Where they are.
+        Where they are; of most row groups only the names are read, and nothing is kept of them.
     ids : sequence of str
         Their ``object_id``.
     digest : str
-        Model that made the rows; the one of most rows where empty.
+        Model that made the rows; where empty the one that made rows of most of these objects, the latest of several.
 
     Returns
     -------
@@ -214,19 +214,60 @@ def named(catalog: str, table: str, ids: Sequence[str], digest: str = "") -> tup
     CatalogError
         Naming those that have no embedding.
     """
-    parts, made = one_model(read_rows(catalog, table, (*IDENTITY, EMBEDDING)), table, digest)
-    found = by_id(parts, ids)
-    missing = [one for one in ids if one not in found]
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    some: list[str] = []
+    for part in read_named(catalog, table, ids, some):
+        for row in part.to_pylist():
+            mine = found.pop(row["model_digest"], {})
+            found[row["model_digest"]] = mine  # the latest stands last
+            mine.setdefault(row["object_id"], row)
+    if not some:
+        raise NoEmbedding([f"no row of {table!r} has an embedding; nightcat run --embeddings writes them"])
+    made = digest or max(reversed(found), key=lambda name: len(found[name]), default="")
+    mine = found.get(made, {})
+    missing = [one for one in ids if one not in mine]
     if missing:
-        some = ", ".join(repr(one) for one in missing[:3]) + (" ..." if len(missing) > 3 else "")
-        there = ", ".join(repr(one) for one in parts[0]["object_id"].to_pylist()[:3])
+        few = ", ".join(repr(one) for one in missing[:3]) + (" ..." if len(missing) > 3 else "")
+        there = ", ".join(map(repr, some))
+        who = f" of model {made}" if made else ""
         raise CatalogError(
             [
-                f"{len(missing)} of {len(ids)} objects have no row in {table!r} with an embedding of model {made}: "
-                f"{some}; it has, for example, {there}"
+                f"{len(missing)} of {len(ids)} objects have no row in {table!r} with an embedding{who}: {few}; "
+                f"it has, for example, {there}"
             ]
         )
-    return [found[one] for one in ids], made
+    return [mine[one] for one in ids], made
+
+
+def model_of_files(task: str, bundle: str = "", registry: str = "") -> Bundle:
+    """The model that files are embedded by: as ``nightcat run`` would take it.
+
+    Parameters
+    ----------
+    task : str
+        The task.
+    bundle : str
+        Folder that the user named; empty for none.
+    registry : str
+        Folder or URL of models; empty for none.
+
+    Returns
+    -------
+    Bundle
+        Of the folder, else in production in the registry, else the one that ships.
+
+    Raises
+    ------
+    BundleError, RegistryError
+        Where it cannot be read.
+    """
+    from finetune.bundle import load_bundle
+    from finetune.commands import find_bundle
+    from finetune.registry import Registry
+
+    if not bundle and registry and Registry(registry).state(task).production:
+        return Registry(registry).bundle(task)
+    return load_bundle(find_bundle(bundle or task))
 
 
 def _rows_and_space(

@@ -90,7 +90,7 @@ class PlaceFn(beam.DoFn):
     night, version : str
         Columns of the rejects.
     tables : mapping of str to tuple of Column
-        Columns of tables that are no task's.
+        Columns of tables whose columns do not follow from their name.
     """
 
     def __init__(self, staging: str, order: int, night: str, version: str, tables: Tables) -> None:
@@ -213,7 +213,7 @@ class StageTables(beam.PTransform):
     night, version : str
         Columns of the rejects.
     tables : mapping of str to tuple of Column
-        Columns of tables that are no task's.
+        Columns of tables whose columns do not follow from their name.
     """
 
     staging: str

@@ -12,6 +12,7 @@ import apache_beam as beam
 from pipeline.models import Model
 from pipeline.progress import Heartbeat
 from pipeline.sinks import StagedFile, StageTables
+from pipeline.tables import table_columns
 from transforms.infer import Infer
 from transforms.ingest import Ingest
 from transforms.records import FileRef, Item, Reject
@@ -83,8 +84,9 @@ def survey(pipeline: beam.Pipeline, plan: Plan) -> None:
     )
     unopened = pipeline | "Unopened" >> beam.Create(list(plan.rejects))
     rejects = (unopened, ingested.rejects, inferred.rejects) | "AllRejects" >> beam.Flatten()
+    tables = {model.task: table_columns(model.task, model.classes) for model in plan.models if model.classes}
     staged = {"rows": inferred.rows, "rejects": rejects} | "Stage" >> StageTables(
-        plan.staging, plan.run_id, plan.order, plan.night, plan.version
+        plan.staging, plan.run_id, plan.order, plan.night, plan.version, tables
     )
     staged | "List" >> beam.combiners.ToList() | "Note" >> beam.Map(note_staged, plan.staging)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transforms.columns import IDENTITY, PROVENANCE, REJECTS, Column, unique
@@ -26,13 +27,15 @@ def table_names() -> tuple[str, ...]:
     return (*tasks.names(), *_OTHERS)
 
 
-def table_columns(name: str) -> tuple[Column, ...]:
+def table_columns(name: str, classes: Sequence[str] = ()) -> tuple[Column, ...]:
     """All columns of one table, in catalog order.
 
     Parameters
     ----------
     name : str
         A task's name, ``rejects`` or ``drift``.
+    classes : sequence of str
+        That the model knows, where it knows more than the task has.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def table_columns(name: str) -> tuple[Column, ...]:
     from transforms import measure
 
     task = tasks.get(name)
+    if task.with_classes is not None and len(classes) > len(task.classes):
+        task = task.with_classes(tuple(classes))
     return unique((*IDENTITY, *task.all_columns(), *measure.columns(task.record), *PROVENANCE))
 
 

@@ -29,7 +29,7 @@ def install(patch: Any = setattr) -> None:
         "STEPS",
         {**transforms.measure.STEPS, LightCurve: (toy.MODULE, "measure_light_curve", LightCurve)},
     )
-    patch(pipeline.nights, "table_columns", lambda name: COLUMNS)
+    patch(pipeline.nights, "table_columns", lambda name, classes=(): COLUMNS)
     patch(pipeline.sinks, "table_columns", lambda name: COLUMNS)
     forget()
 

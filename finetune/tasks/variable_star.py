@@ -29,11 +29,13 @@ LABEL = "variable_class"
 OUTSIDE = 0.05  #: Share of numbers outside of the training range that is out of support, unless calibrated.
 
 
-def build(**options: Any) -> Any:
+def build(classes: Sequence[str] = CLASSES, **options: Any) -> Any:
     """Make an untrained model.
 
     Parameters
     ----------
+    classes : sequence of str
+        That the model knows.
     **options : Any
         Sizes of ``LightCurveConfig``.
 
@@ -44,7 +46,7 @@ def build(**options: Any) -> Any:
     """
     from finetune.light_curve_model import LightCurveConfig, LightCurveModel
 
-    sizes = {"n_class": len(CLASSES), "n_number": len(INPUTS), "n_slot": N_SLOT, **options}
+    sizes = {"n_class": len(classes), "n_number": len(INPUTS), "n_slot": N_SLOT, **options}
     return LightCurveModel(LightCurveConfig(**sizes))
 
 
@@ -83,13 +85,15 @@ def initialise(model: Any, examples: Sequence[Example], prepared: Sequence[Prepa
     model.scale.fit(np.stack([p["numbers"] for p in prepared]), np.stack([p["known"] for p in prepared]))
 
 
-def encode(labels: Labels) -> dict[str, np.ndarray]:
+def encode(labels: Labels, classes: Sequence[str] = CLASSES) -> dict[str, np.ndarray]:
     """Number of the class.
 
     Parameters
     ----------
     labels : mapping
         With ``variable_class``.
+    classes : sequence of str
+        That the model knows.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def encode(labels: Labels) -> dict[str, np.ndarray]:
         ``target``: -100 where the label is missing or of another class.
     """
     name = labels.get(LABEL)
-    return {"target": np.array(CLASSES.index(name) if name in CLASSES else -100, np.int64)}
+    return {"target": np.array(classes.index(name) if name in classes else -100, np.int64)}
 
 
 def loss(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
@@ -157,7 +161,10 @@ def augment(prepared: dict[str, np.ndarray], targets: dict[str, np.ndarray], rng
 
 
 def decode(
-    outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], calibration: Mapping[str, Any]
+    outputs: Mapping[str, np.ndarray],
+    prepared: Sequence[Prepared],
+    calibration: Mapping[str, Any],
+    classes: Sequence[str] = CLASSES,
 ) -> list[Row]:
     """Scores to calibrated probabilities, class and flags.
 
@@ -169,6 +176,8 @@ def decode(
         The inputs.
     calibration : mapping
         ``temperature`` and ``outside``.
+    classes : sequence of str
+        That the model knows.
 
     Returns
     -------
@@ -181,20 +190,20 @@ def decode(
     for p, outside, one in zip(shares, outputs["outside"], prepared, strict=True):
         flags = bits("INPUT_TRUNCATED") if one["thinned"][0] > 0 else 0
         if one["valid"].sum() < FEWEST:
-            rows.append(_row(None, flags | bits("FEW_POINTS")))
+            rows.append(_row(classes, None, flags | bits("FEW_POINTS")))
         elif not np.isfinite(p).all():
-            rows.append(_row(None, flags | bits("MODEL_FAILED")))
+            rows.append(_row(classes, None, flags | bits("MODEL_FAILED")))
         else:
             flags |= bits("AMBIGUOUS") if p.max() < 0.5 else 0
             flags |= bits("OUT_OF_SUPPORT") if outside > limit else 0
-            rows.append(_row(p, flags))
+            rows.append(_row(classes, p, flags))
     return rows
 
 
-def _row(p: np.ndarray | None, flags: int, prefix: str = "") -> Row:
-    row: Row = {f"{prefix}{LABEL}": None if p is None else CLASSES[int(p.argmax())]}
+def _row(classes: Sequence[str], p: np.ndarray | None, flags: int, prefix: str = "") -> Row:
+    row: Row = {f"{prefix}{LABEL}": None if p is None else classes[int(p.argmax())]}
     row[f"{prefix}p_max"] = None if p is None else float(p.max())
-    row.update({f"{prefix}p_{name}": None if p is None else float(p[i]) for i, name in enumerate(CLASSES)})
+    row.update({f"{prefix}p_{name}": None if p is None else float(p[i]) for i, name in enumerate(classes)})
     return {**row, "flags": flags}
 
 
@@ -230,11 +239,13 @@ def _temperature(logits: np.ndarray, likelihood: np.ndarray) -> float:
     return fit_temperature(logits, likelihood.argmax(axis=1))
 
 
-def _matrix(rows: Sequence[Row], prefix: str) -> np.ndarray:
-    return np.array([[row[f"{prefix}p_{name}"] for name in CLASSES] for row in rows], np.float64)
+def _matrix(rows: Sequence[Row], prefix: str, classes: Sequence[str]) -> np.ndarray:
+    return np.array([[row[f"{prefix}p_{name}"] for name in classes] for row in rows], np.float64)
 
 
-def fit_rule(learned: Sequence[Row], classical: Sequence[Row], labels: Sequence[Labels]) -> dict[str, Any]:
+def fit_rule(
+    learned: Sequence[Row], classical: Sequence[Row], labels: Sequence[Labels], classes: Sequence[str] = CLASSES
+) -> dict[str, Any]:
     """Fix the weight of the learned answer in the mean of log probabilities, and its temperature.
 
     Parameters
@@ -243,17 +254,19 @@ def fit_rule(learned: Sequence[Row], classical: Sequence[Row], labels: Sequence[
         Rows of the validation objects.
     labels : sequence of mapping
         Truth.
+    classes : sequence of str
+        That the model knows.
 
     Returns
     -------
     dict
         ``weight`` (0: baseline alone, 1: model alone) and ``temperature``, both by likelihood.
     """
-    target = np.array([int(encode(one)["target"]) for one in labels])
-    return fit_blend(_matrix(learned, ""), _matrix(classical, "baseline_"), target)
+    target = np.array([int(encode(one, classes)["target"]) for one in labels])
+    return fit_blend(_matrix(learned, "", classes), _matrix(classical, "baseline_", classes), target)
 
 
-def choose(learned: Row, classical: Row, rule: Mapping[str, Any]) -> Row:
+def choose(learned: Row, classical: Row, rule: Mapping[str, Any], classes: Sequence[str] = CLASSES) -> Row:
     """The catalog's answer: the weighted mean of both, or the one there is.
 
     Parameters
@@ -262,6 +275,8 @@ def choose(learned: Row, classical: Row, rule: Mapping[str, Any]) -> Row:
         Rows of one object.
     rule : mapping
         From ``fit_rule``.
+    classes : sequence of str
+        That the model knows.
 
     Returns
     -------
@@ -273,13 +288,13 @@ def choose(learned: Row, classical: Row, rule: Mapping[str, Any]) -> Row:
     if all(have):
         if learned["variable_class"] != classical["baseline_variable_class"]:
             flags = bits("DISAGREE")
-        a, b = _matrix([learned], ""), _matrix([classical], "baseline_")
+        a, b = _matrix([learned], "", classes), _matrix([classical], "baseline_", classes)
         p = blend(a, b, float(rule.get("weight", 0.5)), float(rule.get("temperature", 1.0)))[0]
-        return {**_row(p, flags, "best_"), "best_method": "mean"}
+        return {**_row(classes, p, flags, "best_"), "best_method": "mean"}
     for there, row, prefix, method in ((have[0], learned, "", "model"), (have[1], classical, "baseline_", "baseline")):
         if there:
-            return {**_row(_matrix([row], prefix)[0], flags, "best_"), "best_method": method}
-    return {**_row(None, flags, "best_"), "best_method": None}
+            return {**_row(classes, _matrix([row], prefix, classes)[0], flags, "best_"), "best_method": method}
+    return {**_row(classes, None, flags, "best_"), "best_method": None}
 
 
 def simulate(n: int, seed: int) -> list[Example]:
@@ -310,55 +325,83 @@ def simulate(n: int, seed: int) -> list[Example]:
     ]
 
 
-def _columns(prefix: str, who: str) -> tuple[Column, ...]:
+def _columns(prefix: str, who: str, classes: Sequence[str]) -> tuple[Column, ...]:
     return (
         Column(f"{prefix}{LABEL}", STRING, "", "meta.code.class;src.class", f"Most probable class by {who}"),
         Column(f"{prefix}p_max", FLOAT32, "", "stat.probability", f"Probability of that class by {who}"),
         *(
-            Column(f"{prefix}p_{name}", FLOAT32, "", "stat.probability", f"Probability of {_NAMES[name]} by {who}")
-            for name in CLASSES
+            Column(f"{prefix}p_{name}", FLOAT32, "", "stat.probability", f"Probability of {_named(name)} by {who}")
+            for name in classes
         ),
     )
 
 
-TASK = Task(
-    name="variable_star",
-    version=1,
-    description="Class of a variable star or transient from an irregular light curve of any bands.",
-    record=LightCurve,
-    prepare=prepare,
-    build=build,
-    network=network,
-    loss=loss,
-    encode=encode,
-    decode=decode,
-    calibrate=calibrate,
-    columns=_columns("", "the transformer, calibrated"),
-    baseline=lambda: BoostedTrees(CLASSES, LABEL),
-    baseline_columns=_columns("baseline_", "boosted trees on the measured numbers"),
-    choose=choose,
-    fit_rule=fit_rule,
-    best_columns=(
-        *_columns("best_", "the weighted mean of transformer and trees"),
-        Column("best_method", STRING, "", "meta.code", "mean, model or baseline"),
-    ),
-    metrics=partial(class_metrics, LABEL, CLASSES),
-    merit=("macro_f1", "-log_loss"),
-    simulate=simulate,
-    augment=augment,
-    explain=explain_classes(CLASSES),
-    label_columns=(LABEL,),
-    classes=CLASSES,
-    batch_size=32,
-    options={
-        "build": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256,
-                  "dropout": 0.15},
-        "training": {"steps": 3500, "batch_size": 64, "learning_rate": 1.5e-3, "warmup": 0.05, "weight_decay": 0.05,
-                     "ema": 0.998, "evaluations": 10},
-        "initialise": initialise,
-        "head": (r"^(number|neck|head)\.",),
-        "backbone": {"takes": "text", "tokens": N_TOKEN + 1,
-                     "head": (r"^(number|neck|head|embed|encoder\.(into|back))\.",)},
-    },
-    reference="Vaswani et al. (2017), arXiv:1706.03762; features and bar: Malanchev et al. (2021), MNRAS 502, 5147",
-)  # fmt: skip
+def _named(name: str) -> str:
+    return _NAMES.get(name, f"the added class {name}")
+
+
+def make_task(classes: tuple[str, ...] = CLASSES) -> Task:
+    """Make the task, for its own classes or for more.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Its own, and those that were added to a model after them.
+
+    Returns
+    -------
+    Task
+        The task.
+
+    Raises
+    ------
+    ValueError
+        Where the first classes are not its own.
+    """
+    if classes[: len(CLASSES)] != CLASSES:
+        raise ValueError(f"classes {', '.join(classes)} do not begin with {', '.join(CLASSES)}")
+    return Task(
+        name="variable_star",
+        version=1,
+        description="Class of a variable star or transient from an irregular light curve of any bands.",
+        record=LightCurve,
+        prepare=prepare,
+        build=partial(build, classes),
+        network=network,
+        loss=loss,
+        encode=partial(encode, classes=classes),
+        decode=partial(decode, classes=classes),
+        calibrate=calibrate,
+        columns=_columns("", "the transformer, calibrated", classes),
+        baseline=lambda: BoostedTrees(classes, LABEL),
+        baseline_columns=_columns("baseline_", "boosted trees on the measured numbers", classes),
+        choose=partial(choose, classes=classes),
+        fit_rule=partial(fit_rule, classes=classes),
+        best_columns=(
+            *_columns("best_", "the weighted mean of transformer and trees", classes),
+            Column("best_method", STRING, "", "meta.code", "mean, model or baseline"),
+        ),
+        metrics=partial(class_metrics, LABEL, classes),
+        merit=("macro_f1", "-log_loss"),
+        simulate=simulate,
+        augment=augment,
+        explain=explain_classes(classes),
+        label_columns=(LABEL,),
+        classes=classes,
+        with_classes=make_task,
+        batch_size=32,
+        options={
+            "build": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256,
+                      "dropout": 0.15},
+            "training": {"steps": 3500, "batch_size": 64, "learning_rate": 1.5e-3, "warmup": 0.05, "weight_decay": 0.05,
+                         "ema": 0.998, "evaluations": 10},
+            "initialise": initialise,
+            "head": (r"^(number|neck|head)\.",),
+            "backbone": {"takes": "text", "tokens": N_TOKEN + 1,
+                         "head": (r"^(number|neck|head|embed|encoder\.(into|back))\.",)},
+        },
+        reference="Vaswani et al. (2017), arXiv:1706.03762; features and bar: Malanchev et al. (2021), MNRAS 502, 5147",
+    )  # fmt: skip
+
+
+TASK = make_task()

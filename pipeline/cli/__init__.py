@@ -311,6 +311,16 @@ def _add_registry_commands(add: _Add) -> None:
     command.add_argument("--task", default="", metavar="TASK", help="default: every task whose labels the file has")
     command.add_argument("--min-labels", type=int, default=100, metavar="N", help="new objects enough; default 100")
     command.add_argument("--max-age", type=float, metavar="DAYS", help="days that a model may be in production")
+    command.add_argument(
+        "--class-labels",
+        type=_count,
+        default=30,
+        metavar="N",
+        help="labelled objects with which a taught class becomes a full one; default 30",
+    )
+    command.add_argument(
+        "--add-class", dest="classes", action="append", metavar="NAME", help="a class of the labels that was not taught"
+    )
     command.add_argument("--dry-run", action="store_true", help="decide, and do nothing")
     add_method(command)
     command.add_argument(
@@ -318,19 +328,49 @@ def _add_registry_commands(add: _Add) -> None:
     )
     add_matching(command)
     _add_display(command)
+    _add_hub(add, where)
     command = add("rollback", "pipeline.cli.registry:rollback", "Put the model that was in production before back.")
     command.add_argument("task", metavar="TASK", help="a task's name")
     command.add_argument("--registry", metavar="DIR", help=where)
     _add_display(command)
 
 
+def _add_hub(add: _Add, where: str) -> None:
+    command = add("push", "pipeline.cli.hub:push", "Write a model to a hub repository, with its card as front page.")
+    command.add_argument(
+        "model",
+        metavar="BUNDLE_OR_TASK",
+        help="folder of the model, a digest in the registry, or a task: the one in production, else the one that ships",
+    )
+    command.add_argument("repo", metavar="REPO", help="owner/name; HF_ENDPOINT names another hub, HF_TOKEN the token")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--revision", default="", metavar="BRANCH", help="branch to write to; default: the main one")
+    command.add_argument("--private", action="store_true", help="a repository that is made is for its owner alone")
+    command.add_argument("--license", default="", metavar="NAME", help="of the model, as the hub spells it")
+    _add_display(command)
+    command = add(
+        "pull", "pipeline.cli.hub:pull", "Fetch a model from a hub repository and check it; it is a candidate then."
+    )
+    command.add_argument("repo", metavar="REPO", help="owner/name; HF_ENDPOINT names another hub, HF_TOKEN the token")
+    command.add_argument("--registry", metavar="DIR", help=where)
+    command.add_argument("--output", metavar="DIR", help="write the model to a folder instead")
+    command.add_argument(
+        "--revision", default="", metavar="REV", help="commit, tag or branch; default: the main branch"
+    )
+    command.add_argument("--digest", default="", metavar="SHA256", help="digest that the model must have")
+    _add_display(command)
+
+
 def _add_embedding_commands(add: _Add) -> None:
-    def common(command: argparse.ArgumentParser, what: str, n: int) -> None:
+    def model(command: argparse.ArgumentParser) -> None:
         command.add_argument("--bundle", metavar="DIR", help="model that made the rows; default: the one that ships")
         command.add_argument(
             "--registry", metavar="DIR", help="registry that holds it; or the variable NIGHTCAT_REGISTRY"
         )
         command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+
+    def common(command: argparse.ArgumentParser, what: str, n: int) -> None:
+        model(command)
         command.add_argument("-n", type=_count, default=n, metavar="N", help=f"{what}; default {n}")
         _add_display(command)
 
@@ -344,6 +384,18 @@ def _add_embedding_commands(add: _Add) -> None:
     command.add_argument("--ids", nargs="+", action="extend", metavar="ID", help="object_id of objects in the table")
     command.add_argument("--input", nargs="+", action="extend", metavar="INPUT", help="files with other objects")
     common(command, "how many for each object", 10)
+
+    command = add(
+        "map",
+        "pipeline.cli.similar:draw_map",
+        "Draw the objects of a catalog in two dimensions, as their model sees them (after run --embeddings).",
+    )
+    command.add_argument("catalog", metavar="CATALOG", help="root of a catalog")
+    command.add_argument("table", metavar="TABLE", help="a task's name")
+    command.add_argument("--output", required=True, metavar="DIR", help="folder for a page, the picture, report.json")
+    command.add_argument("--column", default="", metavar="NAME", help="that gives the colours; default: the best class")
+    model(command)
+    _add_display(command)
 
     command = add(
         "unknown",

@@ -56,7 +56,10 @@ def _retrain(options: Namespace, floors: dict[str, float]) -> int:
 
 
 def _work(options: Namespace, task: str, floors: dict[str, float]) -> dict[str, Any]:
-    from finetune.retrain import Policy, run_retrain
+    from finetune.added_classes import taught_examples
+    from finetune.commands import find_task
+    from finetune.registry import Registry
+    from finetune.retrain import Policy, production_model, run_retrain
     from finetune.training_options import read_settings
     from pipeline.retrain import gather
 
@@ -64,9 +67,12 @@ def _work(options: Namespace, task: str, floors: dict[str, float]) -> dict[str, 
     given = read_settings(options.set) | {name: value for name, value in named.items() if value is not None}
     material = gather(
         options.catalog, task, options.labels, radius=options.radius, columns=dict(options.label_columns),
-        options=given,
+        options=given, taught=taught_examples(production_model(Registry(registry(options)), find_task(task))),
+        add=options.classes or (),
     )  # fmt: skip
-    policy = Policy(min_labels=options.min_labels, max_age=options.max_age, floors=floors)
+    policy = Policy(
+        min_labels=options.min_labels, max_age=options.max_age, floors=floors, class_labels=options.class_labels
+    )
     return run_retrain(task, material, registry(options), policy, dry_run=options.dry_run, say=say(options))
 
 
@@ -101,8 +107,18 @@ def _show(options: Namespace, report: dict[str, Any]) -> None:
             show_table(
                 options, title, ("figure", "difference"), [(name, figure(value)) for name, value in part.items()]
             )
+    for name, one in report.get("added", {}).items():
+        rows = [(kind, f"{one[kind]['found']} of {one['objects']}", f"{one[kind]['false']} of {one['others']}")
+                for kind in ("taught", "full")]  # fmt: skip
+        show_table(
+            options,
+            f"class {name}: not trained on, {one['examples']} of them taught by",
+            ("as", "found", "others named so"),
+            rows,
+        )
     lines = [f"{report['task']}: {report['outcome']}"]
     lines += [f"  {reason}" for reason in (*report["reasons"], *gate.get("refused", ()))]
+    lines += [f"  class {name!r} is not a full one: {why}" for name, why in report.get("waiting", {}).items()]
     lines += [f"  {report['error']}"] if "error" in report else []
     lines += [f"  report: {report['path']}/report.md"] if "path" in report else []
     show(options, None, "\n".join(lines))

@@ -41,9 +41,7 @@ def similar(options: Namespace) -> int:
 def _similar(options: Namespace) -> int:
     import numpy as np
 
-    from finetune.bundle import load_bundle
-    from finetune.commands import find_bundle
-    from pipeline.similar import embed_files, find_model, named, similar
+    from pipeline.similar import embed_files, find_model, model_of_files, named, similar
 
     if options.ids:
         rows, digest = named(options.catalog, options.table, options.ids)
@@ -51,7 +49,7 @@ def _similar(options: Namespace) -> int:
         queries, names = np.stack([row["embedding"] for row in rows]), list(options.ids)
         skip = [(row["source"], row["hdu"], row["row"]) for row in rows]
     else:
-        model = load_bundle(find_bundle(options.bundle or options.table))
+        model = model_of_files(options.table, options.bundle or "", registry(options))
         queries, names = embed_files(model, inputs(options))
         digest, skip = model.digest[:16], []
     found = similar(
@@ -61,6 +59,38 @@ def _similar(options: Namespace) -> int:
         return fail(f"no row of {options.table!r} has an embedding of model {digest}", EXIT_USAGE)
     for name, mine in zip(names, found, strict=True):
         _tell(options, f"{options.table}: most similar to {name}", mine, ("distance",))
+    return EXIT_OK
+
+
+def draw_map(options: Namespace) -> int:
+    """Draw the objects of a table in two dimensions.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    return _on_catalog(options, partial(_draw_map, options))
+
+
+def _draw_map(options: Namespace) -> int:
+    from pipeline.embedding_map import write_map
+
+    found = write_map(
+        options.catalog, options.table, options.output, night=options.night, bundle=options.bundle or "",
+        registry=registry(options), column=options.column,
+    )  # fmt: skip
+    taught = "".join(f", {count} in the taught class {name}" for name, count in found["taught"].items())
+    show(
+        options, found,
+        f"{found['objects']} objects, {found['novel']} of them novel{taught}; two axes hold {found['variance']:.0%} "
+        f"of the variance\nwrote {found['page']} and {found['picture']}",
+    )  # fmt: skip
     return EXIT_OK
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from finetune.embedding_space import fit_space
-from finetune.neighbours import coordinates, groups, nearest, spread
+from finetune.neighbours import coordinates, groups, likeness, nearest, spread
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(200, 6))
@@ -51,3 +51,19 @@ def test_groups_are_numbered_by_size_and_loners_are_in_none() -> None:
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_fewer_points_than_a_group_are_in_none(count: int) -> None:
     assert groups(POINTS[:count], 5).tolist() == [-1] * count
+
+
+def test_axes_that_hold_noise_hardly_count_for_what_is_alike() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(0, 1, (300, 40)) * np.array([10.0, 10.0] + [0.05] * 38)
+    kinds = np.repeat([0, 1, 2], 100)
+    vectors[:, 0] += 40 * kinds
+    space = fit_space(vectors, vectors + rng.normal(0, 0.05, vectors.shape))
+
+    def same(points: np.ndarray) -> float:
+        index, _ = nearest(points, points, 6)
+        return float((kinds[index[:, 1:]] == kinds[:, None]).mean())
+
+    assert same(likeness(vectors, space)) > 0.9 > same(coordinates(vectors, space))
+
+    np.testing.assert_array_equal(likeness(vectors, None), vectors)

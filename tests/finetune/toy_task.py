@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class ToyModel(PreTrainedModel):
         super().__init__(config)
         self.embed = nn.Linear(1, config.hidden_size)
         self.encoder = BertModel(config, add_pooling_layer=False)
-        self.head = nn.Linear(config.hidden_size, 2)
+        self.head = nn.Linear(config.hidden_size, config.num_labels)
         self.register_buffer("shift", torch.zeros(1))
         self.post_init()
 
@@ -38,11 +39,12 @@ class ToyModel(PreTrainedModel):
         return {"logits": self.head(pooled), "embedding": pooled}
 
 
-def build(width: int = 16) -> ToyModel:
+def build(classes: Sequence[str] = CLASSES, width: int = 16) -> ToyModel:
     return ToyModel(
         BertConfig(
             vocab_size=2, hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=2 * width,
             max_position_embeddings=LENGTH, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            num_labels=len(classes),
         )
     )  # fmt: skip
 
@@ -56,9 +58,9 @@ def prepare(record: LightCurve) -> Prepared:
     return {"flux": flux, "mask": np.ones(LENGTH, bool), "empty": np.array(not good.all()), "note": np.float64(0.5)}
 
 
-def encode(labels: Labels) -> dict[str, np.ndarray]:
+def encode(labels: Labels, classes: Sequence[str] = CLASSES) -> dict[str, np.ndarray]:
     name = labels.get("class_name")
-    return {"class": np.array(CLASSES.index(name) if name else -100)}
+    return {"class": np.array(classes.index(name) if name else -100)}
 
 
 def loss(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
@@ -66,7 +68,10 @@ def loss(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
 
 
 def decode(
-    outputs: Mapping[str, np.ndarray], prepared: Sequence[Prepared], calibration: Mapping[str, Any]
+    outputs: Mapping[str, np.ndarray],
+    prepared: Sequence[Prepared],
+    calibration: Mapping[str, Any],
+    classes: Sequence[str] = CLASSES,
 ) -> list[Row]:
     rows: list[Row] = []
     for logits, one in zip(outputs["logits"], prepared, strict=True):
@@ -76,7 +81,7 @@ def decode(
         scaled = logits / calibration.get("temperature", 1.0)
         p = np.exp(scaled - scaled.max())
         p /= p.sum()
-        rows.append({"class_name": CLASSES[int(p.argmax())], "p_bright": p[1], "flags": 0})
+        rows.append({"class_name": classes[int(p.argmax())], "p_bright": p[1], "flags": 0})
     return rows
 
 
@@ -89,8 +94,8 @@ class Cut:
     def fit(self, examples: Sequence[Example], prepared: Sequence[Prepared], *, seed: int) -> None:
         means = {name: [] for name in CLASSES}
         for example, one in zip(examples, prepared, strict=True):
-            means[example.labels["class_name"]].append(float(one["flux"].mean()))
-        self.level = float(np.mean([np.mean(v) for v in means.values()]))
+            means.setdefault(example.labels["class_name"], []).append(float(one["flux"].mean()))
+        self.level = float(np.mean([np.mean(means[name]) for name in CLASSES]))
 
     def predict(self, prepared: Sequence[Prepared]) -> list[Row]:
         return [
@@ -144,41 +149,50 @@ def initialise(model: ToyModel, examples: Sequence[Example], prepared: Sequence[
 
 
 _CLASS = ("meta.code.class", "Class")
-TASK = Task(
-    name="toy",
-    version=1,
-    description="Bright or faint.",
-    record=LightCurve,
-    prepare=prepare,
-    build=build,
-    loss=loss,
-    encode=encode,
-    decode=decode,
-    calibrate=lambda outputs, prepared, targets: {"temperature": np.float32(1.5)},
-    columns=(
-        Column("class_name", STRING, "", *_CLASS),
-        Column("p_bright", FLOAT32, "", "stat.probability", "Probability of bright"),
-    ),
-    baseline=Cut,
-    baseline_columns=(
-        Column("baseline_class_name", STRING, "", *_CLASS),
-        Column("baseline_score", FLOAT32, "", "stat.value", "Mean flux over the level"),
-    ),
-    choose=choose,
-    fit_rule=lambda learned, classical, labels: {"method": "learned"},
-    best_columns=(
-        Column("best_class_name", STRING, "", *_CLASS),
-        Column("best_method", STRING, "", "meta.code", "Which answer it is"),
-    ),
-    metrics=metrics,
-    simulate=simulate,
-    augment=augment,
-    label_columns=("class_name",),
-    classes=CLASSES,
-    batch_size=4,
-    options={
-        "build": {"width": 16},
-        "training": {"steps": 40, "batch_size": 8, "learning_rate": 5e-3, "evaluations": 4},
-        "initialise": initialise,
-    },
-)
+
+
+def make_task(classes: tuple[str, ...] = CLASSES) -> Task:
+    if classes[: len(CLASSES)] != CLASSES:
+        raise ValueError(f"classes {', '.join(classes)} do not begin with {', '.join(CLASSES)}")
+    return Task(
+        name="toy",
+        version=1,
+        description="Bright or faint.",
+        record=LightCurve,
+        prepare=prepare,
+        build=partial(build, classes),
+        loss=loss,
+        encode=partial(encode, classes=classes),
+        decode=partial(decode, classes=classes),
+        calibrate=lambda outputs, prepared, targets: {"temperature": np.float32(1.5)},
+        columns=(
+            Column("class_name", STRING, "", *_CLASS),
+            Column("p_bright", FLOAT32, "", "stat.probability", "Probability of bright"),
+        ),
+        baseline=Cut,
+        baseline_columns=(
+            Column("baseline_class_name", STRING, "", *_CLASS),
+            Column("baseline_score", FLOAT32, "", "stat.value", "Mean flux over the level"),
+        ),
+        choose=choose,
+        fit_rule=lambda learned, classical, labels: {"method": "learned"},
+        best_columns=(
+            Column("best_class_name", STRING, "", *_CLASS),
+            Column("best_method", STRING, "", "meta.code", "Which answer it is"),
+        ),
+        metrics=metrics,
+        simulate=simulate,
+        augment=augment,
+        label_columns=("class_name",),
+        classes=classes,
+        with_classes=make_task,
+        batch_size=4,
+        options={
+            "build": {"width": 16},
+            "training": {"steps": 40, "batch_size": 8, "learning_rate": 5e-3, "evaluations": 4},
+            "initialise": initialise,
+        },
+    )
+
+
+TASK = make_task()

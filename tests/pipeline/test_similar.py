@@ -13,10 +13,13 @@ import pyarrow as pa
 import pytest
 
 from finetune.bundle import bundled, load_bundle
+from finetune.bundle_writing import derive_bundle
 from finetune.registry import Registry
 from pipeline.cli import main
 from pipeline.commit import commit
-from pipeline.embedded import read_rows, vectors
+from pipeline.embedded import read_named, read_rows, vectors
+from pipeline.hats import CatalogError
+from pipeline.similar import model_of_files, named
 from pipeline.sources import Inputs
 from pipeline.tables import table_columns
 from pipeline.verify import verify
@@ -94,6 +97,53 @@ def test_similar_finds_its_own_kind_nearest_first(catalog: str, capsys: pytest.C
     ].startswith("usual")
 
 
+def test_objects_of_several_models_are_asked_for_of_the_latest(tmp_path: Path) -> None:
+    mean = load_bundle(bundled(TABLE)).space().mean  # type: ignore[union-attr]
+    one, two = ([row(f"x-{i}", v, n, model_digest=d) for i, v in enumerate(cloud(mean, 4, s))]
+                for n, d, s in (("2026-11-24", "a" * 16, 1), ("2026-11-25", "b" * 16, 2)))  # fmt: skip
+    two = two[:3]
+    root = make(tmp_path / "catalog", {"2026-11-24": one, "2026-11-25": two})
+    found, digest = named(root, TABLE, ["x-2", "x-0"])
+    assert digest == "b" * 16
+    assert [r["object_id"] for r in found] == ["x-2", "x-0"]
+    assert named(root, TABLE, ["x-2", "x-3"])[1] == "a" * 16, "only that one has made rows of both"
+    assert named(root, TABLE, ["x-2"], "a" * 16)[0][0]["night"] == "2026-11-24"
+    with pytest.raises(CatalogError, match=r"1 of 2 objects have no row .* of model b+: 'x-3'"):
+        named(root, TABLE, ["x-2", "x-3"], "b" * 16)
+    some: list[str] = []
+    (part,) = read_named(root, TABLE, ["x-3"], some)
+    assert part.num_rows == 1, "of all others only the name is read"
+    assert len(some) == 3
+
+
+def test_files_are_embedded_by_the_model_in_production(tmp_path: Path) -> None:
+    shipped = load_bundle(bundled(TABLE))
+    assert model_of_files(TABLE).digest == shipped.digest
+    registry = Registry(str(tmp_path / "models"))
+    assert model_of_files(TABLE, registry=str(tmp_path / "models")).digest == shipped.digest, "none is in production"
+    other = derive_bundle(shipped, tmp_path / "other", created_by="a test")
+    registry.add(other)
+    registry.promote(TABLE, other.digest, {})
+    assert model_of_files(TABLE, registry=str(tmp_path / "models")).digest == other.digest
+    assert model_of_files(TABLE, str(bundled(TABLE)), str(tmp_path / "models")).digest == shipped.digest
+
+
+def test_a_map_of_the_table(catalog: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (told,) = said(capsys, "map", catalog, TABLE, "--output", str(tmp_path / "map"))
+    assert (told["objects"], told["novel"]) == (59, 19)
+    assert told["values"] == {"rrab": 59}
+    assert told["taught"] == {"known by now": 1}
+    assert 0.1 < told["variance"] < 1
+    assert (tmp_path / "map" / "map.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "map" / "index.html").read_text()
+    assert "59 objects of variable_star" in page
+    assert "http" not in page.replace(" arXiv", "")
+    (night,) = said(capsys, "map", catalog, TABLE, "--output", str(tmp_path / "n"), "--night", "2026-11-24",
+                    "--column", "best_p_max")  # fmt: skip
+    assert night["objects"] == 20
+    assert "values" not in night
+
+
 def test_unknown_objects_are_grouped(catalog: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = tmp_path / "unknown.csv"
     rows = said(capsys, "unknown", catalog, TABLE, "--smallest", "4", "--output", str(output))
@@ -147,6 +197,8 @@ def test_a_class_is_taught_and_shown_from_the_next_run_on(
         (["similar", "CATALOG", "nothing", "--ids", "x"], "nothing"),
         (["similar", "CATALOG", "stellar_parameters", "--ids", "x"], "nightcat run --embeddings"),
         (["unknown", "CATALOG", "galaxy_morphology"], "nightcat run --embeddings"),
+        (["map", "CATALOG", "galaxy_morphology", "--output", "OUT"], "nightcat run --embeddings"),
+        (["map", "CATALOG", TABLE, "--output", "OUT", "--column", "colour"], "has no column 'colour'"),
         (["unknown", "CATALOG", TABLE, "--night", "2026-11-26"], "no run of night 2026-11-26"),
         (["teach", TABLE, "--class", "odd", "--catalog", "CATALOG", "--ids", "odd-100"], "--output, or a --registry"),
         (["teach", TABLE, "--class", "rrab", "--catalog", "CATALOG", "--output", "OUT", "--ids", "odd-100"], "already"),
