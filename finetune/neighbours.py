@@ -57,8 +57,8 @@ def likeness(vectors: np.ndarray, space: EmbeddingSpace | None) -> np.ndarray:
     """Where the nearest objects are those that are alike: each axis by the square root of its scale.
 
     A model that was fine-tuned on few objects uses few axes; whitened, the others are noise as loud as they. Of 401
-    real light curves of eight classes, the five nearest were of the same class in 0.74 of the cases (mean over classes; 0.68
-    whitened), and after a retraining on 298 of them in 0.55 (0.23) of 114.
+    real light curves of eight classes, the five nearest were of the same class in 0.74 of the cases (mean over classes;
+    0.68 whitened), and after a retraining on 298 of them in 0.55 (0.23) of 114.
 
     Parameters
     ----------
