@@ -149,7 +149,7 @@ def variable(root: Path) -> Data:
             tests[0].name: (("recall of RR Lyrae", "", recall, True),),
             tests[1].name: (("macro-F1", "", macro_f1, True),),
         },
-        ways=("rubin", "ztf", "cadence", "gaps", "noise", "bands"),
+        ways=("rubin", "cadence", "bands"),
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def section(report: dict[str, Any]) -> list[str]:
     lines = [
         f"## `{report['task']}`\n", "```", report["command"], "```",
         f"Trained on {report['trained_on']}; {report['steps']} steps of {report['batch_size']}; "
-        f"{report['copies_of_each']} augmented copies of each object.\n",
+        f"augmented copies of each object: {report['copies_of_each']}.\n",
     ]  # fmt: skip
     for name, test in report["tests"].items():
         lines += [f"### Tested on {name}, {test['n']} objects\n", *table(test, [*ways, *report["classical"]]), ""]
