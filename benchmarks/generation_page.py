@@ -123,7 +123,8 @@ def write_page(results: Path, page: Path) -> Path:
         "## Does training with it help `stellar_parameters`",
         f"Networks from scratch, {s['steps']} steps of 32, on {s['train']} MILES stars, of which half begin at 5300 Angstrom "
         f"(complete: none does), or have their blue generated; {s['objects']} other stars judge, complete or without blue, "
-        "which is generated for the networks that were trained with generated blue. Median absolute errors in dex; gains are "
+        "which is generated for the networks that were trained with generated blue. The classical method knows no blue but "
+        "that of the other half; the backbone was pretrained on all training stars, complete. Median absolute errors in dex; gains are "
         "those of the mean absolute error over training and judging without it.",
         "\n".join(stellar(s)),
         *([REMARKS.read_text().rstrip()] if REMARKS.is_file() else []),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from finetune.generation import Generator
 from finetune.light_curve_question import look, without
 from finetune.network import Network, run_network
 from finetune.predict import load_predictor
+from finetune.spectral_library import Library
 from finetune.task import Prepared
 from finetune.tasks import get
 from finetune.train import start_model
@@ -113,8 +114,9 @@ def cut(prepared: Prepared) -> Prepared:
 
 
 def stellar_task(
-    found: Generator, data: Path, work: Path, steps: int, interval: Callable[..., list[float]]
-) -> dict[str, Any]:
+    found: Generator, data: Path, work: Path, steps: int, interval: Callable[..., list[float]],
+    only: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """One net for each way in which half of the training stars lost their blue."""
     from benchmarks.generation import is_test
 
@@ -124,6 +126,10 @@ def stellar_task(
     inside = [i for i, g in enumerate(stars.groups) if not test[i] and g not in outside]
     judge = np.flatnonzero(test)
     lost = np.random.default_rng(5).random(len(stars.groups)) < 0.5
+    whole = [stars.prepared[i] for i in inside if not lost[i]]
+    flux, variance = spectra.binned(*(np.stack([p[n] for p in whole]) for n in ("flux", "ivar")))
+    # the blue of a star that lost it is not in the library that says it
+    found = replace(found, knowledge=Library.fit(flux, np.isfinite(variance)))
     ways: dict[str, Callable[[Prepared], Prepared]] = {
         "complete": lambda p: p,
         "without blue": cut,
@@ -133,6 +139,8 @@ def stellar_task(
     out: dict[str, Any] = {"train": len(inside), "objects": len(judge), "steps": steps}
     errors: dict[str, dict[str, np.ndarray]] = {}
     for name, way in ways.items():
+        if only and name not in only:
+            continue
         prepared = [way(stars.prepared[i]) if lost[i] else stars.prepared[i] for i in inside]
         model = _trained([stars.examples[i] for i in inside], prepared, steps, work)
         tests = {
