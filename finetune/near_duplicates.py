@@ -48,11 +48,9 @@ def near_duplicates(records: Sequence[Any]) -> list[Pair]:
     found: list[Pair] = []
     for kind in sorted({type(record) for record in records} & set(KINDS), key=lambda one: one.__name__):
         own = [i for i, record in enumerate(records) if type(record) is kind]
-        vectors = [KINDS[kind].vector(records[i]) for i in own]
-        told = [i for i, vector in enumerate(vectors) if vector is not None]
-        if len(told) > 1:
-            stacked = np.stack([vectors[i] for i in told])  # type: ignore[arg-type]
-            numbers = [own[i] for i in told]
+        vectors = [(i, vector) for i in own if (vector := KINDS[kind].vector(records[i])) is not None]
+        if len(vectors) > 1:
+            numbers, stacked = [i for i, _ in vectors], np.stack([vector for _, vector in vectors])
             found += search(KINDS[kind], [records[i] for i in numbers], stacked, numbers)
     return sorted(found, key=lambda pair: (pair.one, pair.two))
 

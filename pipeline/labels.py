@@ -75,7 +75,8 @@ def catalog_labels(catalog: str, task: Task, names: Mapping[str, str] = MappingP
         columns[label] = found
     sure = next((name for name in ("best_p_max", "p_max") if name in there), "mjd")
     read = list(dict.fromkeys([*_IDENTITY, *columns.values(), sure]))
-    doubtful, best, seen = bits(*DOUBTFUL), {}, 0
+    doubtful, seen = bits(*DOUBTFUL), 0
+    best: dict[str, dict[str, Any]] = {}
     try:
         for table in read_rows(catalog, task.name, read, embedded=False):
             for row in table.to_pylist():

@@ -286,7 +286,7 @@ def test_every_method_learns_and_leaves_the_rest_alone(case: Case, method: str, 
 
 
 def test_the_bundle_gives_the_same_answers(case: Case, tmp_path: Path) -> None:
-    combined = case.predictor.rows.inner.inner  # type: ignore[attr-defined]
+    combined = case.predictor.rows.inner.inner.inner  # type: ignore[attr-defined]
     info = Info(
         task=case.task.name, task_version=case.task.version, package_version="0", classes=case.task.classes,
         build=case.task.options.get("build", {}), rule=combined.rule,
