@@ -12,9 +12,9 @@ MEMBER = 0.05  #: Density of a member over the largest of its group; a loner tha
 def nearest(queries: np.ndarray, points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest points, exactly.
 
-    A million points on 64 axes, a row group at a time, take 3 s of one slow core and 0.3 GB, less than reading them; the
-    index of an approximate search (HNSW of usearch) was not built for a tenth of them in 150 s, and would have to be
-    kept in step with the catalog.
+    A million points on 64 axes, a row group at a time, take 3 s of one slow core and 0.3 GB, less than reading them.
+    The index of an approximate search (HNSW of usearch) was not built for a tenth of them in 150 s, and would have to
+    be kept in step with the catalog.
 
     Parameters
     ----------
