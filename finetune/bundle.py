@@ -211,9 +211,11 @@ def check_version(task: Task, bundle: Bundle) -> Task:
         For another name, version or list of classes.
     """
     info = bundle.info
-    if tuple(info.classes) != task.classes and task.with_classes is not None and info.task == task.name:
+    known = tuple(info.classes)
+    shared = min(len(known), len(task.classes))
+    if known != task.classes and known[:shared] == task.classes[:shared] and task.with_classes is not None:
         with contextlib.suppress(ValueError):  # they do not begin with the task's own: told below
-            task = task.with_classes(tuple(info.classes))
+            task = task.with_classes(known)
     for name, ours, theirs in (
         ("task", task.name, info.task),
         ("task version", task.version, info.task_version),

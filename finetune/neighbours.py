@@ -10,7 +10,11 @@ MEMBER = 0.05  #: Density of a member over the largest of its group; a loner tha
 
 
 def nearest(queries: np.ndarray, points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest points.
+    """Find the nearest points, exactly.
+
+    A million points on 64 axes, a row group at a time, take 3 s of one slow core and 0.3 GB, less than reading them.
+    The index of an approximate search (HNSW of usearch) was not built for a tenth of them in 150 s, and would have to
+    be kept in step with the catalog.
 
     Parameters
     ----------
@@ -58,7 +62,7 @@ def likeness(vectors: np.ndarray, space: EmbeddingSpace | None) -> np.ndarray:
 
     A model that was fine-tuned on few objects uses few axes; whitened, the others are noise as loud as they. Of 401
     real light curves of eight classes, the five nearest were of the same class in 0.74 of the cases (mean over classes;
-    0.68 whitened), and after a retraining on 298 of them in 0.55 (0.23) of 114.
+    0.68 whitened), and for 114 by a model that was retrained on 298 objects in 0.55 (0.23).
 
     Parameters
     ----------

@@ -155,7 +155,9 @@ def test_a_bundle_of_other_code_is_refused(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"made for task version 1, the code has 2; train it again"):
         check_version(replace(TASK, version=2), bundle)
     with pytest.raises(BundleError, match="classes"):
-        check_version(replace(TASK, classes=("faint", "bright", "odd")), bundle)
+        check_version(replace(TASK, classes=("faint", "bright", "odd"), with_classes=None), bundle)
+    with pytest.raises(BundleError, match="classes"):
+        check_version(replace(TASK, classes=("dim", "bright")), bundle)
     with pytest.raises(BundleError, match="no task named 'toy'"):
         bundle.task()
 
