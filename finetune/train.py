@@ -529,20 +529,19 @@ def fit_sets(
     if not prefixes or len(examples) < FEWEST:
         return {}
     labels = [example.labels for example in examples]
-    names = sorted({example.group for example in examples})
-    order = np.random.default_rng(0).permutation(len(names)) % FOLDS
-    fold = np.array([order[names.index(example.group)] for example in examples])
+    names, place = np.unique([example.group for example in examples], return_inverse=True)
+    fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[place]
     rows: list[Row] = [{} for _ in examples]
     for number in np.unique(fold):
-        rest, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        if not rest.size:
+        rest, held = np.flatnonzero(fold != number).tolist(), np.flatnonzero(fold == number).tolist()
+        if not rest:
             return {}
         calibration = task.calibrate(
             {name: value[rest] for name, value in outputs.items()},
             [prepared[i] for i in rest], [task.encode(labels[i]) for i in rest],
         )  # fmt: skip
 
-        def decoded(index: np.ndarray, calibration: Mapping[str, Any] = calibration) -> list[Row]:
+        def decoded(index: list[int], calibration: Mapping[str, Any] = calibration) -> list[Row]:
             part = {name: value[index] for name, value in outputs.items()}
             return [typed(row, task.columns) for row in task.decode(part, [prepared[i] for i in index], calibration)]
 
