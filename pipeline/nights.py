@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.interrupts import remembered
 from pipeline.models import Model
 from pipeline.options import RunConfig
 from pipeline.sources import Inputs, by_night, find_files, fingerprint
@@ -233,10 +232,8 @@ def _execute(
         order=fields["order"],
         heartbeat=heartbeat,
     )
-    with remembered() as interrupted:
-        with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
-            counters = run_graph(config, plan, workers)
-        interrupted()
+    with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
+        counters = run_graph(config, plan, workers)
     staged = staged_files(config.output, run_id)
     accounts = from_counters(counters)
     accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))

@@ -96,7 +96,7 @@ def test_a_run_into_a_damaged_catalog_ends_with_a_sentence(
     (tmp_path / "n").mkdir()
     (tmp_path / "n" / "x.csv").write_text("x")
     cut(next((catalog / "_runs").glob("*.parquet")) if damage == "_runs" else catalog / damage)
-    monkeypatch.setattr(work, "table_columns", lambda task: nights.COLUMNS)
+    monkeypatch.setattr(work, "table_columns", lambda task, classes: nights.COLUMNS)
     if damage == COMMON:  # the schema of the task's own table
         (catalog / "toy").rename(catalog / "variable_star")
         (catalog / "variable_star" / "toy").rename(catalog / "variable_star" / "variable_star")
