@@ -216,6 +216,8 @@ def _fetch(repo: str, revision: str, scratch: Path, say: Say) -> tuple[Path, str
         except (ValueError, KeyError, TypeError) as error:
             raise HubError(f"{repo} at {commit[:12]} is not kept: its {INFO} is damaged: {error}") from error
         for name in listed:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise HubError(f"{repo} at {commit[:12]} is not kept: its {INFO} names a file {name!r} outside of it")
             api.hf_hub_download(repo, name, revision=commit, local_dir=scratch)
         if api.file_exists(repo, README, revision=commit):
             stated = _stated(Path(api.hf_hub_download(repo, README, revision=commit, local_dir=scratch)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,17 @@ def test_what_was_tampered_with_is_not_kept(hub: Hub, bundle: Bundle, tmp_path: 
         with pytest.raises(HubError, match=f"{REPO} at .* is not kept: ") as caught:
             run_pull(REPO, **where)
         assert (f"{name} is damaged" if name != "bundle.json" else "stated on its front page") in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/outside.json", "model/../../outside.json"])
+def test_a_file_outside_of_the_folder_is_refused(hub: Hub, bundle: Bundle, tmp_path: Path, name: str) -> None:
+    run_push(bundle.path, REPO)
+    info = json.loads(head(hub)["bundle.json"])
+    info["files"][name] = "0" * 64
+    hub.repositories[REPO].commit("main", {**head(hub), name: b"{}", "bundle.json": json.dumps(info).encode()})
+    with pytest.raises(HubError, match="outside of it"):
+        run_pull(REPO, output=tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
 
