@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -24,12 +23,12 @@ from finetune.backbone_model import (
     pool,
 )
 from finetune.bundle_files import sha256
+from finetune.pretrained import PretrainedError, build_options, fill, is_pretrained, load_pretrained
 
 if TYPE_CHECKING:
     from finetune.task import Task
 
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "*.safetensors"
-OWN = "nightcat_pretrained.json"  #: Marks a folder that our own pretraining wrote.
 #: What a task can take, in words.
 KINDS = {
     "text": "a text encoder (BERT, MiniLM, ModernBERT, RoBERTa, DistilBERT ..., by its inputs_embeds)",
@@ -104,8 +103,10 @@ def open_backbone(name: str, task: Task) -> Backbone:
     if name == takes.get("own"):
         return _TasksOwn(name)
     folder = find_folder(name)
-    if (folder / OWN).is_file():
-        return _OwnBackbone(name, folder)
+    if is_pretrained(folder):
+        _check_own(name, folder, task)
+        if takes["takes"] != "image":  # a pretrained image model is one like any other
+            return _OwnBackbone(name, folder)
     wanted = f"task {task.name} takes {KINDS[takes['takes']]}"
     config = read_config(name, folder, wanted)
     fault = misfit(config, takes["takes"])
@@ -349,10 +350,10 @@ class _OwnBackbone:
     folder: Path
 
     def build_options(self, build: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(self._module().build_options(self.folder, build))
+        return build_options(self.folder, build)
 
     def fill(self, model: Any) -> None:
-        self._module().fill(model, self.folder)
+        fill(model, self.folder)
 
     def record(self) -> dict[str, Any]:
         config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
@@ -360,13 +361,21 @@ class _OwnBackbone:
         digests = {path.name: sha256(path) for path in files}
         return {"name": self.name, "model_type": config.get("model_type", ""), "sha256": digests}
 
-    def _module(self) -> Any:
-        try:
-            return importlib.import_module("finetune.pretrained")
-        except ModuleNotFoundError as error:
-            raise BackboneError(
-                f"backbone {self.name!r} was written by nightcat's own pretraining, and this version cannot read it"
-            ) from error
+
+def _check_own(name: str, folder: Path, task: Task) -> None:
+    """A backbone of our own pretraining must be whole, and must have seen the records that the task is made of."""
+    from finetune import tasks
+
+    try:
+        info = load_pretrained(folder).info
+    except PretrainedError as error:
+        raise BackboneError(f"backbone {name!r}: {error}") from error
+    record = tasks.get(info["task"]).record
+    if record is not task.record:
+        raise BackboneError(
+            f"backbone {name!r} was pretrained on {info['modality']} ({record.__name__}); task {task.name} is made of "
+            f"{task.record.__name__} records"
+        )
 
 
 def image_input(folder: Path, config: Any) -> dict[str, Any]:

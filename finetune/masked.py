@@ -7,7 +7,7 @@ a task, and costs as much as what is visible. A small decoder, which no task tak
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Objective:
         Share that is hidden.
     build_defaults, training : mapping
         Options of ``build`` and of ``TrainingOptions``.
+    processor : mapping
+        How the encoder wants its images, as transformers' ``preprocessor_config.json`` says it; empty for no images.
     """
 
     modality: str
@@ -79,6 +81,7 @@ class Objective:
     mask: float
     build_defaults: Mapping[str, Any]
     training: Mapping[str, Any]
+    processor: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Decoder(nn.Module):

@@ -218,6 +218,12 @@ OBJECTIVE = Objective(
         "decoder_hidden_size": 96, "decoder_num_hidden_layers": 2, "decoder_num_attention_heads": 4,
         "decoder_intermediate_size": 192,
     },
+    processor={
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True, "size": {"height": SIDE, "width": SIDE},
+        "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": [SKY_LEVEL / 255] * 3, "image_std": [SCALE / 255] * 3,
+    },
     training={
         "steps": 8000, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.05, "warmup": 0.05, "ema": 0.998,
     },

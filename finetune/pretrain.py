@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from finetune import tasks
+from finetune.backbone_source import PROCESSOR
 from finetune.bundle_files import new_folder, sha256
 from finetune.inputs import list_files
 from finetune.jsonfile import json_bytes, write_json
@@ -245,7 +246,7 @@ def run_pretrain(
             "data": {"fingerprint": data.fingerprint(), "counts": counts},
             **learnt,
         }
-        found = _write(target, model, data, info)
+        found = _write(target, model, data, info, objective.processor)
     say(f"saved {found.path}, digest {found.digest[:16]}")
     if not options.get("checkpoints"):
         shutil.rmtree(work)
@@ -276,9 +277,13 @@ def _train(
     return model, {"history": history, "masked_error": figures, "n_parameters": count}
 
 
-def _write(target: Path, model: Any, data: Unlabelled, info: Mapping[str, Any]) -> Pretrained:
+def _write(
+    target: Path, model: Any, data: Unlabelled, info: Mapping[str, Any], processor: Mapping[str, Any]
+) -> Pretrained:
     with new_folder(target) as folder:
         save_weights(model.cpu(), folder, "fp32")
+        if processor:
+            write_json(folder / PROCESSOR, processor)
         write_json(folder / "files.json", {"files": data.files, "refused": data.refused})
         digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         write_json(folder / INFO, {"format": FORMAT, **info, "files": digests})

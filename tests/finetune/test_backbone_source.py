@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +14,8 @@ import transformers as hf
 
 from finetune import tasks
 from finetune.backbone_model import BackboneError
-from finetune.backbone_source import OWN, find_folder, image_input, open_backbone, read_config
+from finetune.backbone_source import find_folder, image_input, open_backbone, read_config
+from finetune.pretrained import INFO
 from tests.finetune import tiny_backbones, toy_task
 
 SPECTRA, CURVES, STAMPS = (tasks.get(name) for name in ("stellar_parameters", "variable_star", "galaxy_morphology"))
@@ -188,15 +188,11 @@ def test_a_timm_folder_as_the_hub_has_it(tmp_path: Path) -> None:
     assert torch.equal(inside["timm_model.layer1.0.bn1.running_mean"], weights["layer1.0.bn1.running_mean"])
 
 
-def test_our_own_pretraining_is_left_to_its_module(tmp_path: Path) -> None:
+def test_a_damaged_pretraining_of_our_own_is_told(tmp_path: Path) -> None:
     folder = tiny_backbones.write(tmp_path / "own", "bert")
-    (folder / OWN).write_text("{}")
-    backbone = open_backbone(str(folder), SPECTRA)
-    assert list(backbone.record()["sha256"]) == ["model.safetensors"]
-    if importlib.util.find_spec("finetune.pretrained") is not None:
-        pytest.skip("finetune.pretrained is there, and has tests of its own")
-    with pytest.raises(BackboneError, match="was written by nightcat's own pretraining, and this version cannot"):
-        backbone.build_options({})
+    (folder / INFO).write_text("{}")
+    with pytest.raises(BackboneError, match=r"backbone '.*own': .*format"):
+        open_backbone(str(folder), SPECTRA)
 
 
 def test_the_package_of_the_tasks_own_backbone_changes_nothing_but_is_remembered() -> None:
