@@ -42,13 +42,18 @@ def save(trained: Trained, path: Path, **options: Any) -> Bundle:
     )
 
 
-@pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The toy file format stands in for the real readers."""
+def put_toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``toys`` does, for a process of its own."""
     monkeypatch.setattr(transforms.readers, "MODULES", (toy.MODULE,))
     monkeypatch.setitem(transforms.measure.STEPS, LightCurve, (toy.MODULE, "measure_light_curve", LightCurve))
     for cached in (transforms.readers.formats, transforms.measure.columns):
         cached.cache_clear()
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy file format stands in for the real readers."""
+    put_toys(monkeypatch)
     yield
     for cached in (transforms.readers.formats, transforms.measure.columns):
         cached.cache_clear()

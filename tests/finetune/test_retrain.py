@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import resource
 import signal
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from finetune.inputs import list_files
 from finetune.registry import Registry
 from finetune.retrain import Policy, RetrainError, drop_torn, run_retrain
 from finetune.snapshot import Material, SnapshotError, check_snapshot, digest_of
+from tests.finetune.conftest import put_toys
 from tests.finetune.test_registry_commands import write_sky
 from tests.finetune.toy_task import TASK
 from transforms.store import Busy
@@ -38,6 +40,10 @@ OPTIONS = {"steps": 40, "evaluations": 4}
 
 @pytest.fixture(autouse=True)
 def _toy_task(toys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_task(monkeypatch)
+
+
+def put_task(monkeypatch: pytest.MonkeyPatch) -> None:
     task = dataclasses.replace(TASK, merit=("accuracy",))
     monkeypatch.setattr(tasks, "names", lambda: ("toy",))
     monkeypatch.setattr(tasks, "get", {"toy": task}.__getitem__)
@@ -183,49 +189,62 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at(target: Any, name: str, call: int, after: bool = False) -> Callable[[], None]:
+@dataclasses.dataclass(frozen=True)
+class Kill:
     """Kill the process at the n-th call of a function: before it, or once it has returned."""
 
-    def arm() -> None:
-        real, count = getattr(target, name), [0]
+    target: str  #: Module, or module:class.
+    name: str
+    call: int
+    after: bool = False
+
+    def __call__(self) -> None:
+        target = pkgutil.resolve_name(self.target)
+        real, count = getattr(target, self.name), [0]
 
         def deadly(*args: Any, **options: Any) -> Any:
             count[0] += 1
-            if count[0] == call and not after:
+            if count[0] == self.call and not self.after:
                 die()
             value = real(*args, **options)
-            if count[0] == call:
+            if count[0] == self.call:
                 die()
             return value
 
-        setattr(target, name, deadly)
+        setattr(target, self.name, deadly)
 
-    return arm
+
+#: A fork of this process would have the state of whatever tests ran before, threads of autograd among it.
+CLEAN = multiprocessing.get_context("forkserver")
 
 
 def _child(arm: Callable[[], None], given: Material, registry: Path) -> None:
+    monkeypatch = pytest.MonkeyPatch()
+    put_toys(monkeypatch)
+    put_task(monkeypatch)
     arm()
     retrain(given, registry)
 
 
-def forked(arm: Callable[[], None], given: Material, registry: Path) -> int | None:
+def apart(arm: Callable[[], None], given: Material, registry: Path) -> int | None:
     """Exit code of a process of its own that retrains."""
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(arm, given, registry))
+    CLEAN.set_forkserver_preload([__name__])
+    process = CLEAN.Process(target=_child, args=(arm, given, registry))
     process.start()
     process.join(300)
     return process.exitcode
 
 
 KILLS = {
-    "snapshot": kill_at(finetune.retrain, "write_snapshot", 1, after=True),
-    "half-a-snapshot": kill_at(finetune.snapshot, "write_json", 2),
-    "plan": kill_at(finetune.retrain, "make_split", 1),
-    "training": kill_at(finetune.trainer.Watch, "save", 3),
-    "after-training": kill_at(finetune.retrain, "_train", 1, after=True),
-    "promotion": kill_at(finetune.registry.Registry, "promote", 1),
-    "between-gate-and-state": kill_at(finetune.registry.Registry, "_write", 2),
-    "after-promotion": kill_at(finetune.registry.Registry, "promote", 1, after=True),
-    "report": kill_at(finetune.retrain, "readable", 1),
+    "snapshot": Kill("finetune.retrain", "write_snapshot", 1, after=True),
+    "half-a-snapshot": Kill("finetune.snapshot", "write_json", 2),
+    "plan": Kill("finetune.retrain", "make_split", 1),
+    "training": Kill("finetune.trainer:Watch", "save", 3),
+    "after-training": Kill("finetune.retrain", "_train", 1, after=True),
+    "promotion": Kill("finetune.registry:Registry", "promote", 1),
+    "between-gate-and-state": Kill("finetune.registry:Registry", "_write", 2),
+    "after-promotion": Kill("finetune.registry:Registry", "promote", 1, after=True),
+    "report": Kill("finetune.retrain", "readable", 1),
 }
 
 
@@ -243,7 +262,7 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(undisturbed: dict[str, Any
         undisturbed["report"] = retrain(undisturbed["given"], folder / "models")
         undisturbed["files"] = contents(folder / "models")
         (folder / "models").rename(folder / "done")
-    assert forked(KILLS[where], undisturbed["given"], folder / "models") == -signal.SIGKILL
+    assert apart(KILLS[where], undisturbed["given"], folder / "models") == -signal.SIGKILL
     state = Registry(str(folder / "models")).state("toy")
     assert state.production in ("", undisturbed["report"]["candidate"]), "the old or the new, never a part"
     report = retrain(undisturbed["given"], folder / "models")
@@ -259,7 +278,7 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(undisturbed: dict[str, Any
 
 def test_killed_during_training_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     given = material(tmp_path / "sky")
-    assert forked(kill_at(finetune.trainer.Watch, "save", 2, after=True), given, tmp_path / "models") == -signal.SIGKILL
+    assert apart(Kill("finetune.trainer:Watch", "save", 2, after=True), given, tmp_path / "models") == -signal.SIGKILL
     (folder,) = (tmp_path / "models" / "toy" / "snapshots").iterdir()
     assert list(folder.glob("checkpoints/member_0/checkpoint-20"))
     said: list[str] = []
@@ -286,25 +305,20 @@ def test_a_torn_checkpoint_is_dropped(tmp_path: Path) -> None:
     assert [path.name for path in sorted((tmp_path / "member_0").iterdir())] == ["checkpoint-10"]
 
 
-def no_more_than(size: int) -> Callable[[], None]:
-    """A disk that is full: no file of this process may grow beyond ``size`` bytes once it trains."""
+def no_more_than_4_kb() -> None:
+    """A disk that is full: no file of this process may grow beyond that once it trains."""
+    real = finetune.trainer.SurveyTrainer.fit
 
-    def arm() -> None:
-        real = finetune.trainer.SurveyTrainer.fit
+    def full(self: Any) -> Any:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        return real(self)
 
-        def full(self: Any) -> Any:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-            return real(self)
-
-        finetune.trainer.SurveyTrainer.fit = full
-
-    return arm
+    finetune.trainer.SurveyTrainer.fit = full
 
 
 def _full(queue: Any, given: Material, registry: Path) -> None:
-    no_more_than(4096)()
     try:
-        retrain(given, registry)
+        _child(no_more_than_4_kb, given, registry)
         queue.put("done")
     except (RetrainError, OSError) as error:
         queue.put(f"{type(error).__name__}: {error}")
@@ -312,9 +326,8 @@ def _full(queue: Any, given: Material, registry: Path) -> None:
 
 def test_a_full_disk_at_a_checkpoint_is_said_and_gone_on_from(tmp_path: Path) -> None:
     given = material(tmp_path / "sky")
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=_full, args=(queue, given, tmp_path / "models"))
+    queue = CLEAN.Queue()
+    process = CLEAN.Process(target=_full, args=(queue, given, tmp_path / "models"))
     process.start()
     said = queue.get(timeout=300)
     process.join()
@@ -335,7 +348,7 @@ def test_a_second_one_says_who_holds_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["labels.csv", "files.json", "given/labels.csv"])
 def test_a_snapshot_that_was_changed_is_not_trained_on(tmp_path: Path, name: str) -> None:
     given = material(tmp_path / "sky")
-    assert forked(KILLS["snapshot"], given, tmp_path / "models") == -signal.SIGKILL
+    assert apart(KILLS["snapshot"], given, tmp_path / "models") == -signal.SIGKILL
     (folder,) = (tmp_path / "models" / "toy" / "snapshots").iterdir()
     (folder / name).write_text((folder / name).read_text() + " ")
     with pytest.raises(SnapshotError, match=f"is damaged: {name} is not what was written"):
@@ -349,7 +362,7 @@ def test_a_snapshot_that_was_changed_is_not_trained_on(tmp_path: Path, name: str
 @pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("TOY\n1\n")])
 def test_files_that_changed_since_close_the_snapshot(tmp_path: Path, change: Callable[[Path], Any]) -> None:
     given = material(tmp_path / "sky")
-    assert forked(KILLS["snapshot"], given, tmp_path / "models") == -signal.SIGKILL
+    assert apart(KILLS["snapshot"], given, tmp_path / "models") == -signal.SIGKILL
     change(tmp_path / "sky" / "night" / "f3.txt")
     report = retrain(given, tmp_path / "models")
     assert report["outcome"] == "failed"
@@ -359,7 +372,7 @@ def test_files_that_changed_since_close_the_snapshot(tmp_path: Path, change: Cal
 
 def test_another_model_that_came_meanwhile_ends_a_snapshot(tmp_path: Path) -> None:
     given = material(tmp_path / "sky")
-    assert forked(KILLS["snapshot"], given, tmp_path / "models") == -signal.SIGKILL
+    assert apart(KILLS["snapshot"], given, tmp_path / "models") == -signal.SIGKILL
     (folder,) = (tmp_path / "models" / "toy" / "snapshots").iterdir()
     labels, inputs = write_sky(tmp_path / "hand", 6, 3, first=200)
     run_train("toy", labels, inputs, tmp_path / "byhand", options=OPTIONS, draws=20)
