@@ -33,7 +33,7 @@ from finetune.optimise import make_optimizer, parameter_groups
 from finetune.task import Example, Prepared, Task
 from finetune.train import prepare_all, start_model, start_options
 from finetune.trainer import SurveyTrainer
-from finetune.training_options import make_options
+from finetune.training_options import TrainingOptions, make_options
 from transforms.measure import measure
 
 HERE = Path(__file__).resolve().parent
@@ -109,29 +109,33 @@ def compare(data: source.Data, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def loop(name: str, steps: int, rounds: int) -> dict[str, Any]:
-    """Seconds for a step of ours and of a plain loop over the same batches, in turn, on simulated objects."""
+def loop(name: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """Time of a step of ours and of a plain loop over the same batches, in turn, on simulated objects.
+
+    What both cost before the first step is in it, so a run has as many steps as fill some seconds.
+    """
     task = tasks.get(name)
     examples = [replace(e, record=next(iter(measure(e.record, {})))) for e in task.simulate(64, 0)]
     kept, prepared, _ = prepare_all(task, examples)
     rows = pairs(task, kept, prepared)
-    given = {"steps": steps, "evaluations": 0, "batch_size": 16}
-    options = make_options(task, given)
-    build = start_options(task, options)
+    build = start_options(task, make_options(task))
 
-    def ours() -> float:
+    def chosen_options(steps: int) -> TrainingOptions:
+        return make_options(task, {"steps": steps, "evaluations": 0, "batch_size": 16})
+
+    def ours(options: TrainingOptions) -> float:
         with tempfile.TemporaryDirectory() as scratch:
             trainer = SurveyTrainer(task, task.build(**build), rows, [], options, 0, scratch)
             begun = time.perf_counter()
             trainer.fit()
             return time.perf_counter() - begun
 
-    def bare() -> float:
+    def bare(options: TrainingOptions) -> float:
         with tempfile.TemporaryDirectory() as scratch:
             trainer = SurveyTrainer(task, task.build(**build), rows, [], options, 0, scratch)
             model, loader = trainer.model.train(), trainer.get_train_dataloader()
             optimizer = make_optimizer(parameter_groups(model, options, task.options.get("head", ())), options)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
             begun = time.perf_counter()
             for batch in loader:
                 for module in trainer.frozen:
@@ -144,8 +148,11 @@ def loop(name: str, steps: int, rounds: int) -> dict[str, Any]:
                 optimizer.zero_grad()
             return time.perf_counter() - begun
 
-    ours(), bare()
-    times = [(ours(), bare()) for _ in range(rounds)]
+    first = chosen_options(2)
+    ours(first)
+    steps = int(np.clip(seconds / (bare(first) / 2), 5, 200))
+    options = chosen_options(steps)
+    times = [(ours(options), bare(options)) for _ in range(rounds)]
     return {
         "steps": steps, "rounds": rounds, "batch_size": 16,
         "ours_ms": round(1000 * median(t[0] for t in times) / steps, 2),
@@ -194,11 +201,11 @@ def write_page(found: dict[str, Any], page: Path) -> None:
         "losses, rates and running means) and of a plain torch loop over the same batches with the same model and optimiser. "
         "The aim is 0.9.",
         "",
-        "| task | ours | plain loop | plain over ours | each round |",
-        "|---|---:|---:|---:|---|",
+        "| task | steps | ours | plain loop | plain over ours | each round |",
+        "|---|---:|---:|---:|---:|---|",
     ]
     lines += [
-        f"| `{name}` | {one['ours_ms']} | {one['bare_ms']} | {one['ratio']} | {', '.join(map(str, one['ratios']))} |"
+        f"| `{name}` | {one['steps']} | {one['ours_ms']} | {one['bare_ms']} | {one['ratio']} | {', '.join(map(str, one['ratios']))} |"
         for name, one in found["loop"].items()
     ]
     kept = page.read_text(encoding="utf-8").partition("## Remarks\n")[2] if page.is_file() else ""
@@ -206,7 +213,7 @@ def write_page(found: dict[str, Any], page: Path) -> None:
 
 
 def _cell(values: list[float]) -> str:
-    return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]"
+    return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]" if len(values) == 3 else f"{values[0]:.3f}"
 
 
 def main() -> None:
@@ -216,22 +223,35 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[30, 100, 300])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--loop-steps", type=int, default=40)
+    parser.add_argument("--loop-seconds", type=float, default=15.0)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
     path = HERE / "results" / "methods.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found["command"] = "python -m benchmarks.methods --data DATA --work WORK"
-    found["loop"] = {name: loop(name, args.loop_steps, args.rounds) for name in tasks.names()}
+    found["command"] = f"python -m benchmarks.methods {' '.join(told(args))}"
+
+    def keep() -> None:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_page(found, HERE.parent / "docs" / "methods.md")
+
+    found["loop"] = {name: loop(name, args.loop_seconds, args.rounds) for name in tasks.names()}
     print(json.dumps(found["loop"], indent=1), flush=True)
+    keep()
     if args.data:
         data = source.variable(args.data, args.work)
         about = {"steps": args.steps, "seeds": args.seeds, "n_test": len(data.truth)}
         found["methods"] = about | compare(data, args)
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    write_page(found, HERE.parent / "docs" / "methods.md")
+        keep()
+
+
+def told(args: argparse.Namespace) -> list[str]:
+    """Arguments that make the figures again."""
+    places = ["--data", "DATA"] if args.data else []
+    numbers = {"steps": args.steps, "seeds": args.seeds, "loop-seconds": args.loop_seconds, "rounds": args.rounds}
+    labels = ["--labels", *map(str, args.labels)] if args.data else []
+    return [*places, "--work", "WORK", *labels, *(f"--{name} {value}" for name, value in numbers.items())]
 
 
 if __name__ == "__main__":
