@@ -158,3 +158,51 @@ def in_order(array: np.ndarray, part: tuple[str, ...], value: np.ndarray, known:
         position_y=nowhere,
         value=value[there].astype(float),
     )
+
+
+def unknown(prepared: Prepared) -> np.ndarray:
+    """None of the measured numbers known.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        With ``known``.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+        Zeros.
+    """
+    return np.zeros_like(prepared["known"])
+
+
+def numbers(names: tuple[str, ...]) -> Callable[[Prepared], Places]:
+    """Places of a task's measured numbers.
+
+    Parameters
+    ----------
+    names : tuple of str
+        In the order of ``numbers`` and ``known``.
+
+    Returns
+    -------
+    callable
+        ``places(prepared) -> Places``, each number a part of its own.
+    """
+    return lambda prepared: in_order(prepared["known"], names, prepared["numbers"], prepared["known"])
+
+
+def read_classes(outputs: Mapping[str, Any]) -> Any:
+    """Log-odds of the classes of a classifier.
+
+    Parameters
+    ----------
+    outputs : mapping of str to Tensor
+        With ``logits``.
+
+    Returns
+    -------
+    Tensor, shape (batch, classes)
+        Each against all others.
+    """
+    return log_odds(outputs["logits"])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-from finetune.explanation import ExplainedArray, Explanation, Places, in_order, log_odds
+from finetune.explanation import ExplainedArray, Explanation, Places, numbers, read_classes, unknown
 from finetune.explanation_plots import draw_light_curve
 from finetune.light_curve_tokens import INPUTS, N_SLOT, N_TOKEN
 from finetune.task import Prepared
@@ -71,38 +68,6 @@ def token(prepared: Prepared) -> np.ndarray:
     return np.repeat(1 + np.arange(N_TOKEN)[:, None], N_SLOT, axis=1)
 
 
-def unknown(prepared: Prepared) -> np.ndarray:
-    """None of the measured numbers known.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        With ``known``.
-
-    Returns
-    -------
-    ndarray of float32, shape (len(INPUTS),)
-        Zeros.
-    """
-    return np.zeros_like(prepared["known"])
-
-
-def numbers(prepared: Prepared) -> Places:
-    """The measured numbers.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        With ``numbers`` and ``known``.
-
-    Returns
-    -------
-    Places
-        Each a part of its own.
-    """
-    return in_order(prepared["known"], INPUTS, prepared["numbers"], prepared["known"])
-
-
 def first(prepared: Prepared) -> np.ndarray:
     """All numbers are in the first token.
 
@@ -117,22 +82,6 @@ def first(prepared: Prepared) -> np.ndarray:
         Zeros.
     """
     return np.zeros(prepared["known"].shape, int)
-
-
-def read(outputs: Mapping[str, Any]) -> Any:
-    """Log-odds of the classes.
-
-    Parameters
-    ----------
-    outputs : mapping of str to Tensor
-        With ``logits``.
-
-    Returns
-    -------
-    Tensor, shape (batch, classes)
-        Each against all others.
-    """
-    return log_odds(outputs["logits"])
 
 
 def explain_classes(classes: tuple[str, ...]) -> Explanation:
@@ -151,11 +100,11 @@ def explain_classes(classes: tuple[str, ...]) -> Explanation:
     return Explanation(
         arrays=(
             ExplainedArray(name="magnitude", axis="time", unit="d", neutral=constant, places=places, token=token),
-            ExplainedArray(name="known", axis="number", unit="", neutral=unknown, places=numbers, token=first),
+            ExplainedArray(name="known", axis="number", unit="", neutral=unknown, places=numbers(INPUTS), token=first),
         ),
         targets=classes,
         units=("",) * len(classes),
-        read=read,
+        read=read_classes,
         nothing="the same visits at constant median brightness, and none of the measured numbers known",
         draw=draw_light_curve,
     )

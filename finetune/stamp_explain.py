@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from finetune.explanation import ExplainedArray, Explanation, Places, in_order, log_odds
+from finetune.explanation import ExplainedArray, Explanation, Places, numbers, read_classes, unknown
 from finetune.explanation_plots import draw_stamp
 from finetune.stamps import SIDE
 from finetune.task import Prepared
@@ -91,38 +91,6 @@ def token(prepared: Prepared) -> np.ndarray:
     return np.broadcast_to(np.array(_TOKENS)[:, None, None, None], prepared["views"].shape)
 
 
-def unknown(prepared: Prepared) -> np.ndarray:
-    """None of the measured numbers known.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        With ``known``.
-
-    Returns
-    -------
-    ndarray of float32, shape (len(NUMBERS),)
-        Zeros.
-    """
-    return np.zeros_like(prepared["known"])
-
-
-def numbers(prepared: Prepared) -> Places:
-    """The measured numbers.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        With ``numbers`` and ``known``.
-
-    Returns
-    -------
-    Places
-        Each a part of its own.
-    """
-    return in_order(prepared["known"], NUMBERS, prepared["numbers"], prepared["known"])
-
-
 def last(prepared: Prepared) -> np.ndarray:
     """All numbers are in the last token.
 
@@ -160,22 +128,6 @@ def enter(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {"lower": lower, **{name: value for name, value in inputs.items() if name != "views"}}
 
 
-def read(outputs: Mapping[str, Any]) -> Any:
-    """Log-odds of the classes.
-
-    Parameters
-    ----------
-    outputs : mapping of str to Tensor
-        With ``logits``.
-
-    Returns
-    -------
-    Tensor, shape (batch, classes)
-        Each against all others.
-    """
-    return log_odds(outputs["logits"])
-
-
 def explain_classes(classes: tuple[str, ...]) -> Explanation:
     """Explanation of a classifier of stamps.
 
@@ -192,11 +144,11 @@ def explain_classes(classes: tuple[str, ...]) -> Explanation:
     return Explanation(
         arrays=(
             ExplainedArray(name="views", axis="pixel", unit="pix", neutral=blank_sky, places=places, token=token),
-            ExplainedArray(name="known", axis="number", unit="", neutral=unknown, places=numbers, token=last),
+            ExplainedArray(name="known", axis="number", unit="", neutral=unknown, places=numbers(NUMBERS), token=last),
         ),
         targets=classes,
         units=("",) * len(classes),
-        read=read,
+        read=read_classes,
         nothing="blank sky with its noise, and none of the measured numbers known",
         enter=enter,
         chunk=2,
