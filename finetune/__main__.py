@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(arguments)
     from finetune import commands
-    from finetune.trainer import TrainingError
+    from finetune.watched_trainer import TrainingError
 
     try:
         if options.command == "train":

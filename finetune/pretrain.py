@@ -25,9 +25,9 @@ from finetune.masked import Objective
 from finetune.pretrain_trainer import MaskedTrainer
 from finetune.pretrained import FORMAT, INFO, MODULES, Pretrained, PretrainedError, load_pretrained
 from finetune.task import Task
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, TrainingOptions, check_options
 from finetune.unlabelled import SIDES, Unlabelled, prepare_files
+from finetune.watched_trainer import TrainingError
 from finetune.weights import hushed, save_weights
 from transforms.records import FileRef
 from transforms.store import Store

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from finetune.added_classes import FEWEST, Classes, judge_added, labelled, not_learnt, plan_classes
 from finetune.bundle import Bundle, BundleError, bundled, check_version, load_bundle
@@ -53,8 +53,8 @@ from finetune.snapshot import (
 from finetune.split import LeakError, Split, inherit, make_split
 from finetune.task import Example, Task
 from finetune.teach import teach_again
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError
+from finetune.watched_trainer import TrainingError
 from transforms.records import FileRef
 from transforms.store import Busy, Store
 
@@ -462,7 +462,6 @@ def _train(
     task: Task, folder: Path, files: Sequence[FileRef], start: Bundle | None, options: Mapping[str, Any],
     policy: Policy, say: Say,
 ) -> Bundle:  # fmt: skip
-    drop_torn(folder / CHECKPOINTS)
     given = {**options, "checkpoints": str(folder / CHECKPOINTS), "resume": True}
     if start is not None:
         given["start"] = str(start.path)
@@ -496,28 +495,6 @@ def _taught(candidate: Bundle, waiting: Mapping[str, str]) -> dict[str, int]:
     space = candidate.space()
     known = {one.name: len(one.examples) for one in space.taught} if space is not None else {}
     return {name: known.get(name, 0) for name in waiting}
-
-
-def drop_torn(folder: Path) -> None:
-    """Remove checkpoints that were being written when the training was killed.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoints of all members; need not be there.
-    """
-    for checkpoint in sorted(folder.glob("member_*/checkpoint-*")):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-            tensors = sorted(checkpoint.glob("*.safetensors"))
-            for file in tensors:
-                with safe_open(file, "pt"):
-                    pass
-            whole = len(tensors) >= 2 and (checkpoint / "optimizer.pt").is_file()
-        except (OSError, ValueError, SafetensorError):
-            whole = False
-        if not whole:
-            shutil.rmtree(checkpoint)
 
 
 def _candidate(folder: Path) -> Bundle | None:

@@ -25,8 +25,8 @@ from finetune.search_space import Range, Space, parse_space
 from finetune.split import Split
 from finetune.task import Task
 from finetune.train import Data, prepare_data, train_member, with_backbone
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, TrainingOptions, make_options
+from finetune.watched_trainer import TrainingError
 from transforms.records import FileRef
 
 STUDY, REPORT, BUNDLE = "study.log", "search", "bundle"

@@ -29,8 +29,9 @@ from finetune.network import Network, resolve_device, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
 from finetune.sampling import balance_weights
 from finetune.task import Baseline, Example, Prepared, Row, Task
-from finetune.trainer import SurveyTrainer, Tell, TrainingError
+from finetune.trainer import SurveyTrainer, Tell
 from finetune.training_options import TrainingOptions
+from finetune.watched_trainer import TrainingError
 from finetune.weights import round_weights
 from finetune.wrappers import typed
 from transforms.attempt import Tallies, attempt, describe
@@ -450,11 +451,10 @@ def train_member(
         task = replace(task, loss=chosen)
     with tempfile.TemporaryDirectory(prefix="nightcat-train-") as scratch:
         folder = str(Path(options.checkpoints) / f"member_{member}") if options.checkpoints else scratch
-        own = replace(options, resume=options.resume and any(Path(folder).glob("checkpoint-*")))
         if options.tensorboard:
             os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(options.tensorboard) / f"member_{member}")
         weights = balance_weights(seen, options.balance)
-        trainer = SurveyTrainer(task, model, learning, checking, own, seed, folder, weights, tell)
+        trainer = SurveyTrainer(task, model, learning, checking, options, seed, folder, weights, tell)
         history = trainer.fit()
     model = finish_method(model)
     round_weights(model, options.storage)

@@ -1,57 +1,25 @@
-"""``transformers.Trainer``, extended where survey work needs it: losses of our heads, groups of learning rates, a mean
-of the weights, and the best state kept in memory.
-"""
+"""The loop of a fine-tuning: losses of our heads, judged on the validation objects."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from finetune.network import Network, accepted, run_network, stack, to_tensor
-from finetune.optimise import arguments, freeze, make_optimizer, parameter_groups, set_dropout
+from finetune.optimise import arguments
 from finetune.sampling import Collator, StepSampler, Targets
 from finetune.task import Prepared, Task
 from finetune.training_options import TrainingOptions
-from finetune.watch import Watch, copy_state
+from finetune.watched_trainer import WatchedTrainer
 
 Tell = Callable[[int, float], None]  #: Told the step and the validation loss.
 
 
-class TrainingError(RuntimeError):
-    """The training cannot go on; the message says at which step and why."""
-
-
-class _Callback(TrainerCallback):
-    """Ties ``Watch`` and the collator's count to the loop."""
-
-    def __init__(self, trainer: SurveyTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer.collator.count = state.global_step * args.gradient_accumulation_steps
-        if state.global_step:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            self.trainer.watch.restore(folder, args.device)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer.watch.update(self.trainer.model, state.global_step)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        patience = self.trainer.options.patience
-        control.should_training_stop |= bool(patience) and self.trainer.watch.waited >= patience
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer.watch.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-class SurveyTrainer(Trainer):
+class SurveyTrainer(WatchedTrainer):
     """The loop for one member model.
 
     Parameters
@@ -59,7 +27,7 @@ class SurveyTrainer(Trainer):
     task : Task
         Gives loss and augmentation.
     model : transformers.PreTrainedModel
-        Trained in place; ``train`` leaves the best state in it.
+        Trained in place; ``fit`` leaves the best state in it.
     train, validation : sequence of (Prepared, Targets)
         Training and validation objects.
     options : TrainingOptions
@@ -74,8 +42,6 @@ class SurveyTrainer(Trainer):
         ``tell(step, loss)`` after each evaluation; what it raises ends the training.
     """
 
-    model: Any
-
     def __init__(
         self,
         task: Task,
@@ -88,49 +54,35 @@ class SurveyTrainer(Trainer):
         weights: np.ndarray | None = None,
         tell: Tell | None = None,
     ) -> None:
-        self.task, self.options, self.weights, self.tell = task, options, weights, tell
-        self.validation, self.watch = list(validation), Watch.start(options.ema)
+        self.task, self.weights, self.told = task, weights, tell
+        self.validation = list(validation)
         self.collator = Collator(task, accepted(model, sorted(train[0][0])), seed)
-        self.frozen = freeze(model, options.freeze)
-        set_dropout(model, options.dropout)
-        self._sum, self._seen, self._judged = 0.0, 0, -1
         super().__init__(
-            model=model,
+            model,
+            options,
+            f"task {task.name}",
+            task.options.get("head", ()),
             args=arguments(options, seed, folder, bool(validation)),
-            data_collator=self.collator,
-            train_dataset=list(train),  # type: ignore[arg-type]
-            eval_dataset=self.validation or None,  # type: ignore[arg-type]
+            train_dataset=list(train),
+            eval_dataset=self.validation or None,
         )
-        self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch; accumulation divides it
-        self.remove_callback(PrinterCallback)
-        self.add_callback(_Callback(self))
 
-    def fit(self) -> list[dict[str, float]]:
-        """Train, and leave the best state in the model.
+    def judges(self) -> bool:
+        """Tell whether there is anything to judge by.
 
         Returns
         -------
-        list of dict
-            The history.
+        bool
+            Whether there are validation objects.
         """
-        if self.options.steps:
-            self.train(resume_from_checkpoint=self.options.resume or None)
-            if self.validation and self._judged != self.state.global_step:
-                self.evaluate()
-        best = self.watch.best or self.watch.mean
-        if best:
-            self.model.load_state_dict(best)
-        self.model.eval()
-        return self.watch.history
+        return bool(self.validation)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         total = self.options.steps * self.options.batch_size * self.options.accumulation
         return StepSampler(len(self.train_dataset), total, self.args.seed, self.weights)  # type: ignore[arg-type]
 
-    def compute_loss(  # numpydoc ignore=PR01
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Loss of the task on one batch; parameters as in ``Trainer``.
+    def outputs_and_loss(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, torch.Tensor]:
+        """What the model says of a batch, and the task's loss.
 
         Parameters
         ----------
@@ -138,79 +90,35 @@ class SurveyTrainer(Trainer):
             In training mode.
         inputs : dict
             From the collator.
-        return_outputs : bool
-            Give the outputs too.
-        num_items_in_batch : object
-            Not used.
 
         Returns
         -------
-        Tensor or (Tensor, mapping)
-            The loss.
+        outputs, loss : mapping, Tensor
+            Of the batch.
         """
-        for module in self.frozen:
-            module.eval()
         outputs = model(**inputs["inputs"])
-        loss = self.task.loss(outputs, inputs["targets"])
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"loss is {value} at step {self.state.global_step + 1} of task {self.task.name}")
-        self._sum, self._seen = self._sum + value, self._seen + 1
-        return (loss, outputs) if return_outputs else loss
+        return outputs, self.task.loss(outputs, inputs["targets"])
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """A group for each learning rate, and no decay on vectors.
-
-        Parameters
-        ----------
-        model : Module, optional
-            Ours where None.
-
-        Returns
-        -------
-        Optimizer
-            The same at each call.
-        """
-        if self.optimizer is None:
-            groups = parameter_groups(model or self.model, self.options, self.task.options.get("head", ()))
-            self.optimizer = make_optimizer(groups, self.options)
-        return self.optimizer
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
-        """Loss on the validation objects, with the mean weights where there are any; keeps the best state.
-
-        Parameters
-        ----------
-        *_, **__
-            Not used.
+    def judge(self) -> dict[str, float]:
+        """Judge the model on the validation objects.
 
         Returns
         -------
         dict of str to float
-            ``eval_loss``.
+            ``validation``, the loss.
         """
-        step = self._judged = self.state.global_step
-        own = copy_state(self.model) if self.watch.mean else {}
-        if own:
-            self.model.load_state_dict(self.watch.mean)
-        loss = validation_loss(self.task, self.model, self.validation, self.args.device)
-        if not math.isfinite(loss):
-            raise TrainingError(f"validation loss is {loss} at step {step} of task {self.task.name}")
-        if loss < self.watch.loss:
-            self.watch.loss, self.watch.waited, self.watch.best = loss, 0, copy_state(self.model)
-        else:
-            self.watch.waited += 1
-        if own:
-            self.model.load_state_dict(own)
-        entry = {"step": step, "loss": self._sum / max(self._seen, 1), "validation": loss}
-        self._sum, self._seen = 0.0, 0
-        self.watch.history.append(entry)
-        if self.tell is not None:
-            self.tell(step, loss)
-        metrics = {"eval_loss": loss}
-        self.log({**metrics, "train_loss": entry["loss"]})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return {"validation": validation_loss(self.task, self.model, self.validation, self.args.device)}
+
+    def tell(self, entry: dict[str, float]) -> None:
+        """Tell who asked for it.
+
+        Parameters
+        ----------
+        entry : dict of str to float
+            Of the history.
+        """
+        if self.told is not None:
+            self.told(int(entry["step"]), entry["validation"])
 
 
 def validation_loss(

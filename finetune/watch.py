@@ -126,10 +126,15 @@ def is_whole(folder: Path) -> bool:
         False for one that was broken off.
     """
     try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, "pt"):
+                pass
         with safe_open(folder / _STATE, "pt") as stream:
-            return "history" in (stream.metadata() or {})
-    except (OSError, SafetensorError):
+            remembered = "history" in (stream.metadata() or {})
+    except (OSError, ValueError, SafetensorError):
         return False
+    return remembered and (folder / "optimizer.pt").is_file()
 
 
 def copy_state(model: nn.Module) -> State:

@@ -32,7 +32,7 @@ def train(options: Namespace) -> int:
 
     def work() -> dict[str, Any]:
         from finetune.commands import run_train
-        from finetune.trainer import TrainingError
+        from finetune.watched_trainer import TrainingError
 
         try:
             return run_train(
@@ -61,7 +61,7 @@ def search(options: Namespace) -> int:
 
     def work() -> dict[str, Any]:
         from finetune.search import run_search
-        from finetune.trainer import TrainingError
+        from finetune.watched_trainer import TrainingError
 
         try:
             return run_search(

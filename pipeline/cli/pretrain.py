@@ -28,7 +28,7 @@ def pretrain(options: Namespace) -> int:
 
     def work() -> dict[str, Any]:
         from finetune.pretrain import run_pretrain
-        from finetune.trainer import TrainingError
+        from finetune.watched_trainer import TrainingError
 
         files = inputs(options)
         if not files:

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from finetune import losses
 from finetune.train import train_task
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, make_options
+from finetune.watched_trainer import TrainingError
 from tests.finetune.test_breakdown import TASK as STARS
 from tests.finetune.toy_task import TASK
 

@@ -12,8 +12,8 @@ from finetune import tasks
 from finetune.methods import Method, apply_method, blocks, depth_factors, finish_method, parse_method, trained_share
 from finetune.optimise import parameter_groups
 from finetune.train import train_task
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, make_options
+from finetune.watched_trainer import TrainingError
 from tests.finetune import toy_task
 
 HEAD = (r"^head\.",)

@@ -17,9 +17,9 @@ from finetune import tasks
 from finetune.inputs import InputError, list_files
 from finetune.pretrain import find_objective, make_pretrain_options, run_pretrain
 from finetune.pretrained import PretrainedError, build_options, fill, is_pretrained, load_pretrained
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError
 from finetune.unlabelled import Stream, prepare_files
+from finetune.watched_trainer import TrainingError
 from pipeline.cli import main
 from transforms.simulate.spectra import simulate_spectra
 from transforms.simulate.spectrum_files import write_sdss_plate

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import finetune.retrain
 import finetune.trainer
@@ -26,8 +27,10 @@ from finetune.commands import run_train
 from finetune.gate import Limits
 from finetune.inputs import list_files
 from finetune.registry import Registry
-from finetune.retrain import Policy, RetrainError, drop_torn, run_retrain
+from finetune.retrain import Policy, RetrainError, run_retrain
 from finetune.snapshot import Material, SnapshotError, check_snapshot, digest_of
+from finetune.watch import Watch
+from finetune.watched_trainer import last_state
 from tests.finetune.conftest import put_toys
 from tests.finetune.test_registry_commands import write_sky
 from tests.finetune.toy_task import TASK
@@ -239,7 +242,7 @@ KILLS = {
     "snapshot": Kill("finetune.retrain", "write_snapshot", 1, after=True),
     "half-a-snapshot": Kill("finetune.snapshot", "write_json", 2),
     "plan": Kill("finetune.retrain", "make_split", 1),
-    "training": Kill("finetune.trainer:Watch", "save", 3),
+    "training": Kill("finetune.watch:Watch", "save", 3),
     "after-training": Kill("finetune.retrain", "_train", 1, after=True),
     "promotion": Kill("finetune.registry:Registry", "promote", 1),
     "between-gate-and-state": Kill("finetune.registry:Registry", "_write", 2),
@@ -278,7 +281,7 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(undisturbed: dict[str, Any
 
 def test_killed_during_training_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     given = material(tmp_path / "sky")
-    assert apart(Kill("finetune.trainer:Watch", "save", 2, after=True), given, tmp_path / "models") == -signal.SIGKILL
+    assert apart(Kill("finetune.watch:Watch", "save", 2, after=True), given, tmp_path / "models") == -signal.SIGKILL
     (folder,) = (tmp_path / "models" / "toy" / "snapshots").iterdir()
     assert list(folder.glob("checkpoints/member_0/checkpoint-20"))
     said: list[str] = []
@@ -296,12 +299,10 @@ def test_a_torn_checkpoint_is_dropped(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "trainer_state.json").write_text("{}")
         (folder / "optimizer.pt").write_bytes(b"x")
-        for name in ("model", "watch"):
-            from safetensors.torch import save_file
-
-            save_file({"a": torch.zeros(3)}, folder / f"{name}.safetensors")
+        save_file({"a": torch.zeros(3)}, folder / "model.safetensors")
+        Watch.start(0.0).save(folder)
     (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:20])
-    drop_torn(tmp_path)
+    assert last_state(tmp_path / "member_0") == whole
     assert [path.name for path in sorted((tmp_path / "member_0").iterdir())] == ["checkpoint-10"]
 
 

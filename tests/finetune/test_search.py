@@ -12,8 +12,8 @@ from finetune import search
 from finetune.bundle import load_bundle
 from finetune.search import run_search
 from finetune.search_space import Choice, Range, default_space, parse_space
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, make_options
+from finetune.watched_trainer import TrainingError
 from tests.finetune.toy_task import TASK
 
 QUICK = {"steps": 24, "evaluations": 3}

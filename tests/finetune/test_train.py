@@ -14,9 +14,10 @@ from finetune.predict import load_predictor
 from finetune.sampling import Collator, StepSampler, balance_weights
 from finetune.task import Task
 from finetune.train import Trained, prepare_all, train_task
-from finetune.trainer import TrainingError, validation_loss
+from finetune.trainer import validation_loss
 from finetune.training_options import OptionsError, TrainingOptions, make_options
 from finetune.watch import Watch, copy_state
+from finetune.watched_trainer import TrainingError
 from tests.finetune.conftest import save
 from tests.finetune.toy_task import TASK, build, example
 
@@ -111,6 +112,16 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_model(tmp_path: Path
     assert list(Path(folder).glob("member_0/checkpoint-4"))
     resumed = train(**options, resume=True)
     assert resumed.history == undisturbed.history
+    assert np.array_equal(weights(resumed), weights(undisturbed))
+
+
+def test_a_training_goes_on_past_a_checkpoint_that_was_torn(tmp_path: Path) -> None:
+    options = {"ema": 0.9, "checkpoints": str(tmp_path)}
+    undisturbed = train(**options)
+    states = sorted(tmp_path.glob("member_0/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    torn = states[-1] / "model.safetensors"
+    torn.write_bytes(torn.read_bytes()[:20])
+    resumed = train(**options, resume=True)
     assert np.array_equal(weights(resumed), weights(undisturbed))
 
 

@@ -12,8 +12,8 @@ from finetune.bundle import Info
 from finetune.card import model_card
 from finetune.tasks import get, names
 from finetune.train import prepare_all, prepare_data, train_task
-from finetune.trainer import TrainingError
 from finetune.training_options import OptionsError, make_options
+from finetune.watched_trainer import TrainingError
 from tests.finetune.augment.test_light_curves import PERIOD, pulsator
 from tests.finetune.toy_task import TASK, Cut, example
 from transforms.attempt import Unusable
