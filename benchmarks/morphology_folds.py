@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,18 +122,23 @@ def coloured(stamps: Stamps) -> np.ndarray:
     return out
 
 
-def binary_bar(train: Stamps, test: Stamps, seed: int) -> dict[str, np.ndarray]:
-    """The bar for one set's own question: regression on frozen features, trees on numbers, and their mean."""
+def shape_trees(seed: int, least: int = 10) -> Any:
+    """Boosted trees for morphology numbers; ``least``: objects of a leaf."""
     import lightgbm
 
+    return lightgbm.LGBMClassifier(
+        n_estimators=300, learning_rate=0.03, num_leaves=15, min_child_samples=least, subsample=0.7, subsample_freq=1,
+        colsample_bytree=0.5, verbose=-1, n_jobs=1, random_state=seed,
+    )  # fmt: skip
+
+
+def binary_bar(train: Stamps, test: Stamps, seed: int) -> dict[str, np.ndarray]:
+    """The bar for one set's own question: regression on frozen features, trees on numbers, and their mean."""
     truth = train.label == POSITIVE[train.name]
     lr = make_pipeline(StandardScaler(), LogisticRegression(C=0.001, max_iter=500))
     first = lr.fit(coloured(train).reshape(len(truth), -1), truth)
     image = first.predict_proba(coloured(test).reshape(len(test.source), -1))[:, 1]
-    trees = lightgbm.LGBMClassifier(
-        n_estimators=300, learning_rate=0.03, num_leaves=15, min_child_samples=10, subsample=0.7, subsample_freq=1,
-        colsample_bytree=0.5, verbose=-1, n_jobs=1, random_state=seed,
-    )  # fmt: skip
+    trees = shape_trees(seed)
     trees.fit(np.where(train.known > 0, train.numbers, np.nan), truth)
     shape = trees.predict_proba(np.where(test.known > 0, test.numbers, np.nan))[:, 1]
     return {"frozen_lr": image, "morphology_gbm": shape, "bar": (image + shape) / 2}
