@@ -223,70 +223,76 @@ class LightCurveSurvey:
         return light_curves.to_error(out, light_curves.survey_error(out, self.depth, self.floor), rng)
 
 
+# Each source names what was read for the numbers; docs/augmentation.md tells which of them were not found.
 IMAGES = (
     ImageSurvey(
-        "sdss", 0.396, 1.32, {"u": 22.15, "g": 23.13, "r": 22.70, "i": 22.20, "z": 20.71},
-        "SDSS DR16, imaging scope: pixel scale, median seeing in r, median 5 sigma depth; Gunn et al. (1998), AJ 116, "
-        "3040",
+        "sdss", 0.396, 1.3, {"u": 22.15, "g": 23.13, "r": 22.70, "i": 22.20, "z": 20.71},
+        "SDSS DR16, scope (sdss4.org/dr16/scope): pixels, median width in r; depth from memory, between the limits of "
+        "the survey's table of constants and what single epochs of Stripe 82 reach",
     ),
     ImageSurvey(
-        "legacysurvey", 0.262, 1.18, {"g": 24.0, "r": 23.4, "z": 22.5},
-        "Dey et al. (2019), AJ 157, 168: DECam pixels, median seeing of DECaLS in r; the depths are those asked for a "
-        "galaxy of 0.45 arcsec, so that points are seen deeper",
+        "legacysurvey", 0.262, 1.18, {"g": 24.7, "r": 23.9, "z": 23.0},
+        "Legacy Surveys DR9, description (legacysurvey.org): pixels, depth of points in two exposures at 1.5 arcsec; "
+        "seeing of DECaLS in r after Dey et al. (2019), AJ 157, 168, from memory",
     ),
     ImageSurvey(
         "hsc", 0.168, 0.6, {"g": 26.6, "r": 26.2, "i": 26.2, "z": 25.3, "y": 24.5},
-        "Aihara et al. (2019), PASJ 71, 114: Wide layer, median seeing in i, 5 sigma depth of points",
+        "HSC-SSP, survey page and abstract of Aihara et al. (2019), PASJ 71, 114: pixels, median seeing in i; depth of "
+        "points in the Wide layer, PDR2 page as public code quotes it",
     ),
     ImageSurvey(
-        "rubin", 0.2, 0.83, {"u": 23.9, "g": 25.0, "r": 24.7, "i": 24.0, "z": 23.3, "y": 22.1},
-        "Ivezic et al. (2019), ApJ 873, 111: one visit of 30 s, design depth; seeing in r of SMTN-002",
+        "rubin", 0.2, 0.83, {"u": 23.70, "g": 24.97, "r": 24.52, "i": 24.13, "z": 23.56, "y": 22.55},
+        "SMTN-002, doi:10.71929/rubin/3408482: pixels, width in r, depth of one visit of 30 s in dark sky at zenith "
+        "with the throughput as measured",
     ),
     ImageSurvey(
         "euclid", 0.1, 0.16, {"r": 26.2, "i": 26.2},
-        "Scaramella et al. (2022), A&A 662, A112: VIS, which spans r to z and stands for r and i here; Cropper et al. "
-        "(2016), SPIE 9904, 0Q: width of a point",
+        "VIS, which spans r to z and stands for r and i here; width: abstract of the Q1 paper on VIS, "
+        "arXiv:2503.15303; pixels: GalSim-Euclid-Like; depth: Scaramella et al. (2022), A&A 662, A112, table 7 as "
+        "photerr quotes it",
     ),
 )  # fmt: skip
 SPECTRA = (
     SpectrumSurvey(
-        "boss", (3610.0, 10140.0), ((3700.0, 1560.0), (6000.0, 2270.0), (6001.0, 1850.0), (9000.0, 2650.0)), 1e-4,
+        "boss", (3600.0, 10400.0), ((3700.0, 1560.0), (6000.0, 2270.0), (6001.0, 1850.0), (9000.0, 2650.0)), 1e-4,
         (5.0, 60.0),
-        "Smee et al. (2013), AJ 146, 32: range, resolving power of both arms; pixels of Bolton et al. (2012), AJ 144, "
-        "144",
+        "SDSS-III, page of the BOSS spectrograph: range, resolving power of both arms (design; the median of nine BOSS "
+        "and eBOSS spectra is within 12 %); their pixels",
     ),
     SpectrumSurvey(
         "desi", (3600.0, 9800.0), ((3600.0, 2000.0), (5550.0, 3200.0), (6560.0, 4100.0), (9800.0, 5000.0)), 0.8,
         (5.0, 100.0),
-        "DESI's pages on its spectrographs (desi.lbl.gov): range and resolving power of three arms; DESI Collaboration "
-        "(2022), AJ 164, 207; pixels of Guy et al. (2023), AJ 165, 144",
+        "DESI, page of its spectrographs (desi.lbl.gov): range, resolving power of three arms (that of a coadd of the "
+        "EDR is up to 15 % higher); its pixels",
     ),
     SpectrumSurvey(
         "lamost", (3700.0, 9000.0), ((3700.0, 1800.0), (9000.0, 1800.0)), 1e-4, (6.0, 100.0),
-        "Cui et al. (2012), RAA 12, 1197, and Luo et al. (2015), RAA 15, 1095: range, power about 1800, pixels of "
-        "69 km/s",
+        "LAMOST DR8, description of the low-resolution data (lamost.org): 3690 to 9100, power 1800 at 5500, taken for "
+        "all wavelengths; range and pixels of 91 spectra of DR1",
     ),
 )  # fmt: skip
 LIGHT_CURVES = (
     LightCurveSurvey(
         "ztf", ("g", "r", "i"), 3.0, 0.7, 2000.0, 0.35, 0.015, {"g": 20.8, "r": 20.6, "i": 19.9},
-        "Bellm et al. (2019), PASP 131, 018002: visits every three nights, 5 sigma depth of 30 s; Masci et al. (2019), "
-        "PASP 131, 018003: floor; clear nights and season are ours",
+        "Abstract of Masci et al. (2019), PASP 131, 018003: depth of 30 s in g and r, floor between 8 and 25 mmag; "
+        "Bellm et al. (2019), PASP 131, 018002 and 068003, as others quote them: depth in i, visits every three "
+        "nights; clear nights, season and length are ours",
     ),
     LightCurveSurvey(
-        "kepler", ("kepler",), 0.0204, 0.98, 1460.0, 0.0, 1.1e-4, {},
-        "Borucki et al. (2010), Science 327, 977, and Gilliland et al. (2011), ApJS 197, 6: 29.4 minutes for four "
-        "years, 30 ppm in 6.5 hours at Kp = 12, which is 1.1e-4 in one observation",
+        "kepler", ("kepler",), 0.0204, 0.95, 1460.0, 0.0, 1.1e-4, {},
+        "Headers and points of 16 light curves of five stars: 29.4 minutes, share of usable points; Gilliland et al. "
+        "(2015), AJ 150, 133: four years; abstract of Gilliland et al. (2011), ApJS 197, 6: half more noise than the "
+        "20 ppm in 6.5 hours at 12 mag aimed at, which is 1.1e-4 in one observation",
     ),
     LightCurveSurvey(
-        "tess", ("tess",), 0.0208, 0.95, 27.4, 0.0, 2.8e-4, {},
-        "Ricker et al. (2015), JATIS 1, 014003: one sector of 27.4 days, images of 30 minutes, 200 ppm in an hour at "
-        "I = 10",
+        "tess", ("tess",), 0.0208, 0.90, 27.4, 0.0, 3.3e-4, {},
+        "tess.mit.edu: images of 30 minutes, one sector of 27.4 days; HEASARC, TESS observing technical details: "
+        "230 ppm in an hour at 10 mag; share of usable points of a light curve of sector 1",
     ),
     LightCurveSurvey(
         "rubin", ("u", "g", "r", "i", "z", "y"), 12.8, 0.8, 3652.5, 0.4, 0.005,
-        {"u": 23.9, "g": 25.0, "r": 24.7, "i": 24.0, "z": 23.3, "y": 22.1},
-        "Ivezic et al. (2019), ApJ 873, 111: 825 visits in ten years, dealt evenly to six filters here, design "
-        "depth of a visit, floor of 5 mmag; clear nights and season are ours",
+        {"u": 23.70, "g": 24.97, "r": 24.52, "i": 24.13, "z": 23.56, "y": 22.55},
+        "Ivezic et al. (2019), ApJ 873, 111: about 825 visits in ten years, dealt evenly to six filters here, floor of "
+        "5 mmag; SMTN-002: depth of a visit; clear nights and season are ours",
     ),
 )  # fmt: skip
