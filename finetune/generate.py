@@ -16,18 +16,21 @@ from finetune import generated_table as table
 from finetune import tasks
 from finetune.dataset import stream_records
 from finetune.generation import (
+    FEWEST,
     METHODS,
     Generator,
     Judged,
     find_generation,
     load_generator,
     load_model,
+    object_numbers,
     summary,
     write_generation,
 )
 from finetune.inputs import list_files
 from finetune.pretrain import find_objective
 from finetune.pretrained import Pretrained, load_pretrained
+from finetune.spectral_input import unit_flux
 from finetune.task import Prepared
 from finetune.training_options import OptionsError
 from finetune.unlabelled import is_held
@@ -38,7 +41,6 @@ from transforms.records import FileRef, Identity, LightCurve, Reject, Spectrum
 from transforms.store import Store
 
 TRAIN, HELD = 600, 100  #: Objects at most that the classical answers learn from, and that judge.
-FEWEST = 8  #: Objects that have to judge.
 _CADENCE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>d|h|min)?\Z")
 _DAYS = {"d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 Say = Callable[[str], None]
@@ -181,26 +183,31 @@ def run_fit(
     found = load_pretrained(backbone)
     how = find_generation(found.info["modality"])
     train, held = _sides(found, inputs, seed, reader_options, measure_options)
-    say(f"{len(train)} objects to learn from, {len(held)} to judge by")
-    if len(held) < FEWEST or len(train) < FEWEST:
+    groups = object_numbers([record for record, _ in held])
+    objects = len(set(groups))
+    say(f"{len(train)} objects to learn from, {objects} to judge by")
+    if objects < FEWEST or len(train) < FEWEST:
         raise OptionsError([
-            f"{len(train)} objects of the training side and {len(held)} that were held out are too few: {FEWEST} of "
+            f"{len(train)} objects of the training side and {objects} that were held out are too few: {FEWEST} of "
             "each are needed, of the files that the backbone was pretrained on"
         ])  # fmt: skip
     knowledge = how.learn(train)
     with hushed():
         model = load_model(found)
     judged: list[Judged] = []
-    for group, (record, prepared) in enumerate(held):
-        rng = np.random.default_rng([seed, group])
+    for number, (group, (record, prepared)) in enumerate(zip(groups, held, strict=True)):
+        rng = np.random.default_rng([seed, number])
         judged += how.judge(record, prepared, model, knowledge, rng, group)
     kinds = summary(judged)
     if not kinds:
-        raise OptionsError(["nothing could be held back of any object: they have one band and too few visits"])
+        raise OptionsError([
+            f"something could be held back of fewer than {FEWEST} objects: the others have one band, too few visits, or "
+            "too short a range"
+        ])  # fmt: skip
     for kind, told in kinds.items():
         text = ", ".join(f"{m} {told[m]['rms']:.4f} (68 % cover {told[m]['coverage_68']})" for m in METHODS)
         say(f"{kind} held back of {told['objects']} objects: rms, {how.unit}: {text}; best: {told['best']}")
-    counts = {"train": len(train), "held_out": len(held)}
+    counts = {"train": len(train), "held_out": objects}
     info = {
         "modality": found.info["modality"], "unit": how.unit, "kinds": kinds, "counts": counts, "seed": seed,
         "created_by": command, "package_version": version("nightcat"),
@@ -380,7 +387,7 @@ def _spectrum(generator: Generator, record: Spectrum, prepared: Prepared, wanted
     view, wave = spectra.wanted(record, prepared, wanted.low, wanted.high)
     method = _method(generator, view.kind, wanted)
     flux, told = spectra.answer(method, generator.model, generator.knowledge, view)
-    scale = spectra.unit_flux(record)
+    scale = unit_flux(record)
     error = generator.errors[view.kind][method].error(told[view.asked])
     new = {"wavelength": wave[view.asked], "flux": scale * flux[view.asked], "flux_err": scale * error}
     rows = _marked(new, method, generator)
@@ -420,7 +427,7 @@ def _unit(text: str) -> str:
 
 def _method(generator: Generator, kind: str, wanted: Wanted) -> str:
     if kind not in generator.errors:
-        raise Unusable(f"{kind} could not be judged when the backbone was fitted: there is no error to give")
+        raise Unusable(f"{kind} was judged by fewer than {FEWEST} objects when the backbone was fitted: no error to give")
     return generator.method(kind, wanted.method)
 
 

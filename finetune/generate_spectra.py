@@ -17,18 +17,18 @@ from finetune import spectral_grid as grid
 from finetune.generation import METHODS, Generation, Judged
 from finetune.masked_spectra import LINE, visible_part
 from finetune.spectral_input import rest_velocity
+from finetune.spectral_library import FEWEST as LEAST
 from finetune.spectral_library import Library
 from finetune.spectral_tokens import N_PATCH, PATCH, features
 from finetune.task import Prepared
+from finetune.training_options import OptionsError
 from transforms.attempt import Unusable
 from transforms.constants import C_KMS
-from transforms.numerics.spectra.resample import rebin
 from transforms.records import Spectrum
 
 FEWEST = 6  #: Visible patches that an answer needs.
 NOISY = 0.5  #: Share of the trials whose visible part is made noisier.
 SPLITS = {"blue": (4200.0, 5300.0), "red": (4700.0, 6400.0)}  #: Angstrom at rest, between which a trial's range ends.
-KINDS = tuple(SPLITS)
 WHOLE = 0.8  #: Share of the bins that a spectrum of the library has.
 EVERY = 4  #: Of the bins that judge: neighbours say the same.
 
@@ -309,33 +309,6 @@ def noisier(prepared: Prepared, rng: np.random.Generator) -> tuple[np.ndarray, n
     return noised.astype(np.float32), np.where(good, 1 / (1 / np.where(good, ivar, 1) + sigma**2), 0).astype(np.float32)
 
 
-def unit_flux(record: Spectrum) -> float:
-    """What one unit of the prepared flux is, in the unit of the file.
-
-    Parameters
-    ----------
-    record : Spectrum
-        Measured.
-
-    Returns
-    -------
-    float
-        Positive.
-
-    Raises
-    ------
-    Unusable
-        Where the spectrum has no level.
-    """
-    wave = record.wavelength / (1 + rest_velocity(record) / C_KMS)
-    flux, ivar, bad = rebin(wave, record.flux, record.ivar, record.mask, grid.wavelengths())
-    ivar = np.where(bad, 0.0, 1.0 if ivar is None else ivar)
-    scale = float(grid.flux_scale(np.where(bad, 0, flux), ivar))
-    if not np.isfinite(scale):
-        raise Unusable("no good pixel, or no positive flux")
-    return scale
-
-
 def judge(
     record: Spectrum, prepared: Prepared, model: Any, library: Library, rng: np.random.Generator, group: int
 ) -> Iterator[Judged]:
@@ -369,6 +342,11 @@ def _learn(pairs: Sequence[tuple[Spectrum, Prepared]]) -> Library:
     flux, variance = binned(*(np.stack([one[name] for _, one in pairs]) for name in ("flux", "ivar")))
     good = np.isfinite(variance)
     whole = good.mean(1) > WHOLE
+    if whole.sum() < LEAST:
+        raise OptionsError([
+            f"{whole.sum()} of {len(pairs)} training spectra hold data in {WHOLE:.0%} of the bins from "
+            f"{centres()[0]:.0f} to {centres()[-1]:.0f} Angstrom at rest; {LEAST} are needed for a library"
+        ])  # fmt: skip
     return Library.fit(flux[whole], good[whole])
 
 
