@@ -23,16 +23,18 @@ from safetensors.numpy import load, save
 
 from finetune.bundle_files import sha256
 from finetune.error_model import ErrorModel, fit_errors
+from finetune.generated_table import Part
+from finetune.generation_options import METHODS, Wanted
 from finetune.jsonfile import json_bytes
 from finetune.pretrained import Pretrained, PretrainedError, load_pretrained
 from finetune.task import Prepared
 from finetune.weights import load_weights
+from transforms.attempt import Unusable
 from transforms.records import Identity
 from transforms.store import Store
 
 INFO, ARRAYS = "generation.json", "generation.safetensors"
 FORMAT = 1
-METHODS = ("learned", "classical")
 FEWEST = 8  #: Objects that have to judge a kind of hole.
 MODULES = {name: f"finetune.generate_{name}" for name in ("light_curves", "spectra")}
 #: Why the stamps' model is not asked.
@@ -82,6 +84,9 @@ class Generation:
         ``arrays(knowledge) -> dict of str to ndarray``, and back.
     judge : callable
         ``judge(record, prepared, model, knowledge, rng, group)`` yields ``Judged`` for every hole that is held back.
+    generate : callable
+        ``generate(generator, record, prepared, wanted) -> Part``; it raises ``Unusable`` for an object of which that
+        cannot be said.
     """
 
     unit: str
@@ -89,6 +94,7 @@ class Generation:
     arrays: Callable[[Any], dict[str, np.ndarray]]
     restore: Callable[[Mapping[str, np.ndarray]], Any]
     judge: Callable[[Any, Prepared, Any, Any, np.random.Generator, int], Iterator[Judged]]
+    generate: Callable[[Generator, Any, Prepared, Wanted], Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,16 @@ class Generator:
         -------
         str
             One of ``METHODS``.
+
+        Raises
+        ------
+        Unusable
+            Where too few objects judged such a hole.
         """
+        if kind not in self.errors:
+            raise Unusable(
+                f"{kind} was judged by fewer than {FEWEST} objects when the backbone was fitted: no error can be given"
+            )
         return str(self.info["kinds"][kind]["best"]) if wanted == "best" else wanted
 
 
@@ -198,9 +213,10 @@ def summary(found: Sequence[Judged]) -> dict[str, Any]:
     """
     kinds: dict[str, Any] = {}
     for kind in sorted({one.kind for one in found}):
-        told: dict[str, Any] = {"objects": len({one.group for one in found if one.kind == kind})}
-        if told["objects"] < FEWEST:
+        objects = len({one.group for one in found if one.kind == kind})
+        if objects < FEWEST:
             continue
+        told: dict[str, Any] = {}
         for method in METHODS:
             mine = [one for one in found if one.kind == kind and one.method == method]
             residual, noise, features, group = _joined(mine)
@@ -210,7 +226,7 @@ def summary(found: Sequence[Judged]) -> dict[str, Any]:
                 "errors": fit_errors(residual, noise, features, group).content(),
             }
         told["best"] = min(METHODS, key=lambda method: told[method]["rms"])
-        kinds[kind] = told
+        kinds[kind] = {**told, "objects": objects}
     return kinds
 
 
@@ -248,9 +264,7 @@ def _joined(found: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return residual, noise, features, group
 
 
-def _coverage(
-    residual: np.ndarray, noise: np.ndarray, features: np.ndarray, group: np.ndarray
-) -> dict[str, float]:
+def _coverage(residual: np.ndarray, noise: np.ndarray, features: np.ndarray, group: np.ndarray) -> dict[str, float]:
     """Share of one half within errors that were fitted on the other, every object counted alike."""
     inside: dict[str, list[float]] = {"coverage_68": [], "coverage_95": []}
     for half in (0, 1):

@@ -9,7 +9,8 @@ import pytest
 
 from finetune import spectral_grid as grid
 from finetune.error_model import ErrorModel, fit_errors
-from finetune.generation import METHODS, Judged, find_generation, object_numbers, summary
+from finetune.generation import Judged, find_generation, object_numbers, summary
+from finetune.generation_options import METHODS
 from finetune.light_curve_process import band_covariance, condition
 from finetune.masked_light_curves import hide_band, trivial
 from finetune.masked_spectra import hide_range
