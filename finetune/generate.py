@@ -31,7 +31,8 @@ from finetune.task import Prepared
 from finetune.training_options import OptionsError
 from finetune.unlabelled import is_held
 from finetune.weights import hushed
-from transforms.attempt import Tallies, Unusable, attempt, describe
+from transforms.attempt import Tallies, Unusable, attempt, describe, reject
+from transforms.flags import bits
 from transforms.records import FileRef, Identity, Reject
 
 TRAIN, HELD = 600, 100  #: Objects at most that the classical answers learn from, and that judge.
@@ -137,10 +138,14 @@ def _sides(
 def _records(
     file: FileRef, task: Any, reader: Mapping[str, Any], measure: Mapping[str, Any]
 ) -> Iterator[tuple[Identity | Reject, Prepared | None]]:
+    """Records with the models' input; what a model has made a part of is refused: it is no observation."""
     tallies = Tallies()
     for record in stream_records(file, task.record, reader, measure):
         if isinstance(record, Reject):
             yield record, None
+            continue
+        if record.flags & bits("GENERATED"):
+            yield reject("prepare", Unusable("a part of it was generated, and not observed"), **describe(record)), None
             continue
         for prepared in attempt("prepare", task.prepare, tallies, record, where=describe(record)):
             yield (prepared, None) if isinstance(prepared, Reject) else (record, prepared)

@@ -11,7 +11,7 @@ import pytest
 from astropy.table import Table
 
 from finetune.dataset import stream_records
-from finetune.generate import run_fit, run_generate
+from finetune.generate import _sides, run_fit, run_generate
 from finetune.generation import load_generator
 from finetune.generation_options import make_wanted
 from finetune.inputs import list_files
@@ -216,6 +216,20 @@ def test_a_flux_without_a_unit_is_generated_in_its_own(curves: Path, tmp_path: P
     assert back.unit == own.unit == "relative"
     assert back.time.size == own.time.size + 50
     assert 0.3 < np.median(back.flux) / np.median(own.flux) < 3
+
+
+def test_an_answer_is_never_asked_nor_judges(curves: Path, tmp_path: Path) -> None:
+    star = write_star(tmp_path / "star.csv", 909, "gr")
+    made = tmp_path / "survey" / "made.ecsv"
+    made.parent.mkdir()
+    run_generate(curves / "backbone", [str(star)], made, band="i", observed=True)
+    with pytest.raises(OptionsError, match="a part of it was generated"):
+        run_generate(curves / "backbone", [str(made)], tmp_path / "x.ecsv", cadence="50")
+    for number in range(910, 914):
+        write_star(tmp_path / "survey" / f"star{number}.csv", number)
+    backbone = load_generator(curves / "backbone").backbone
+    sides = _sides(backbone, [str(tmp_path / "survey")], 0, {}, {})
+    assert sorted(r.object_id for side in sides for r, _ in side) == [f"star{n}" for n in range(910, 914)]
 
 
 def test_nothing_is_overwritten_and_every_fault_is_told(curves: Path, tmp_path: Path) -> None:

@@ -236,6 +236,7 @@ def test_light_curves_without_an_answer_calibrate_nothing():
     targets = [{"target": np.array(t)} for t in truth]
     prepared = [{"valid": np.ones(20), "thinned": np.zeros(1)}] * 200
     whole = TASK.calibrate(outputs, prepared, targets)
-    more = {"logits": np.concatenate([logits, -5 * logits[:50]]), "outside": np.r_[outputs["outside"], np.full(50, 9.0)]}
+    outside = np.r_[outputs["outside"], np.full(50, 9.0)]
+    more = {"logits": np.concatenate([logits, -5 * logits[:50]]), "outside": outside}
     few = [*prepared, *[{"valid": np.zeros(20), "thinned": np.zeros(1)}] * 50]
     assert TASK.calibrate(more, few, [*targets, *targets[:50]]) == whole
