@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +27,7 @@ from finetune.generation import (
 )
 from finetune.generation_options import METHODS, make_wanted
 from finetune.inputs import list_files
+from finetune.object_sample import sample_with_files
 from finetune.pretrain import find_objective
 from finetune.pretrained import Pretrained, load_pretrained
 from finetune.task import Prepared
@@ -117,30 +120,31 @@ def _sides(
     backbone: Pretrained, inputs: Sequence[str | FileRef], seed: int, reader: Mapping[str, Any],
     measure: Mapping[str, Any],
 ) -> tuple[list[tuple[Identity, Prepared]], list[tuple[Identity, Prepared]]]:  # fmt: skip
-    """Objects of the training side, and held out, as the pretraining dealt them; files in shuffled order."""
+    """Objects of the training side, and held out, as the pretraining dealt them, drawn by chance from all files."""
     objective = find_objective(backbone.info["modality"])
     task = tasks.get(objective.task)
     share = float(backbone.info["options"]["held_out"])
-    files = list_files(inputs)
     sides: dict[bool, list[tuple[Identity, Prepared]]] = {True: [], False: []}
-    for index in np.random.default_rng(seed).permutation(len(files)).tolist():
-        if len(sides[False]) >= TRAIN and len(sides[True]) >= HELD:
-            break
-        for record, prepared in _records(files[index], task, reader, measure):
+    wanted = math.ceil(1.2 * max(TRAIN / max(1 - share, 0.01), HELD / max(share, 0.01)))  # so that both get theirs
+    drawn = sample_with_files(
+        list_files(inputs), task.record, wanted, seed, most=sys.maxsize, reader_options=reader, measure_options=measure
+    )
+    for file, found in drawn:
+        for record, prepared in _prepared([found], task):
             if isinstance(record, Reject) or prepared is None or not objective.usable(prepared):
                 continue
-            side = sides[is_held(objective, files[index], record, share)]
+            side = sides[is_held(objective, file, record, share)]
             if len(side) < (HELD if side is sides[True] else TRAIN):
                 side.append((record, prepared))
+        if len(sides[False]) >= TRAIN and len(sides[True]) >= HELD:
+            break
     return sides[False], sides[True]
 
 
-def _records(
-    file: FileRef, task: Any, reader: Mapping[str, Any], measure: Mapping[str, Any]
-) -> Iterator[tuple[Identity | Reject, Prepared | None]]:
+def _prepared(records: Iterable[Identity | Reject], task: Any) -> Iterator[tuple[Identity | Reject, Prepared | None]]:
     """Records with the models' input; what a model has made a part of is refused: it is no observation."""
     tallies = Tallies()
-    for record in stream_records(file, task.record, reader, measure):
+    for record in records:
         if isinstance(record, Reject):
             yield record, None
             continue
@@ -209,7 +213,7 @@ def run_generate(
     parts: list[table.Part] = []
     refused: list[dict[str, str]] = []
     for file in list_files(inputs):
-        for record, prepared in _records(file, task, reader_options, measure_options):
+        for record, prepared in _prepared(stream_records(file, task.record, reader_options, measure_options), task):
             try:
                 if isinstance(record, Reject) or prepared is None:
                     raise Unusable(getattr(record, "reason", "could not be prepared"))

@@ -70,18 +70,46 @@ def sample_records(
     Identity or Reject
         Measured records, each once, and what was refused.
     """
-    order = np.random.default_rng(seed).permutation(len(files))
+    for _, one in sample_with_files(
+        files, record, n, seed, most=most, reader_options=reader_options, measure_options=measure_options
+    ):
+        yield one
+
+
+def sample_with_files(
+    files: Sequence[FileRef],
+    record: type,
+    n: int,
+    seed: int,
+    *,
+    most: int = 0,
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[tuple[FileRef, Identity | Reject]]:
+    """Draw objects by chance, and tell of each which file it is from.
+
+    Parameters
+    ----------
+    files, record, n, seed, most, reader_options, measure_options
+        As for ``sample_records``.
+
+    Yields
+    ------
+    FileRef, Identity or Reject
+        As ``sample_records``.
+    """
+    order = np.random.default_rng(seed).permutation(len(files)).tolist()
     seen: set[tuple[Any, ...]] = set()
     for quota in sorted({math.ceil(n / max(len(files), 1)), n, max(n, most)}):
         more = False
         for index in order:
-            found = _of_file(files[index], record, (seed, int(index)), reader_options, measure_options)
+            found = _of_file(files[index], record, (seed, index), reader_options, measure_options)
             taken = 0
             for one in found:
-                key = (one.source, one.hdu, one.row, one.stage) if isinstance(one, Reject) else place(one)
+                key = (index, one.hdu, one.row, one.stage if isinstance(one, Reject) else "")
                 if key not in seen:
                     seen.add(key)
-                    yield one
+                    yield files[index], one
                 taken += not isinstance(one, Reject)
                 if taken >= quota:
                     more = True

@@ -193,6 +193,15 @@ def test_objects_are_drawn_from_all_files(bundle: Bundle, tmp_path: Any) -> None
 
 
 @pytest.mark.usefixtures("toys")
+def test_files_of_one_name_in_two_folders_are_two_files(tmp_path: Any) -> None:
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "same.toy").write_text(f"TOY\n{number}\n")
+    files = list_files([str(tmp_path / "0"), str(tmp_path / "1")])
+    assert len(list(sample_records(files, TASK.record, 5, 0))) == 2
+
+
+@pytest.mark.usefixtures("toys")
 def test_each_reject_is_told_once(tmp_path: Any) -> None:
     (tmp_path / "0.toy").write_text("TOY\n1\n")
     (tmp_path / "1.toy").write_text("no toy\n")

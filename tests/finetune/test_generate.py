@@ -232,6 +232,22 @@ def test_an_answer_is_never_asked_nor_judges(curves: Path, tmp_path: Path) -> No
     assert sorted(r.object_id for side in sides for r, _ in side) == [f"star{n}" for n in range(910, 914)]
 
 
+def test_the_first_rows_of_a_file_do_not_judge_alone(
+    curves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for star in range(60):
+        header, *rows = write_star(tmp_path / "star.csv", star).read_text().splitlines()
+        lines += [f"{row},s{star:02d}" for row in rows]
+    (tmp_path / "star.csv").unlink()
+    (tmp_path / "all.csv").write_text("\n".join([f"{header},object_id", *lines]) + "\n")
+    monkeypatch.setattr("finetune.generate.TRAIN", 6)
+    monkeypatch.setattr("finetune.generate.HELD", 6)
+    train, held = _sides(load_generator(curves / "backbone").backbone, [str(tmp_path / "all.csv")], 0, {}, {})
+    assert (len(train), len(held)) == (6, 6)
+    assert max(int(r.object_id[1:]) for r, _ in train) > 30, "not the first of a file that may be sorted"
+
+
 def test_nothing_is_overwritten_and_every_fault_is_told(curves: Path, tmp_path: Path) -> None:
     star = write_star(tmp_path / "new.csv", 904, "gr")
     before = star.read_bytes()
