@@ -23,12 +23,15 @@ import torch
 from benchmarks.generation_tasks import stellar_task, variable_task
 from finetune import generate_light_curves as curves
 from finetune import generate_spectra as spectra
-from finetune import tasks
+from finetune import light_curve_trials, spectral_trials, tasks
 from finetune.dataset import stream_records
 from finetune.generate import run_fit
-from finetune.generation import METHODS, Generator, load_generator
+from finetune.generation import Generator, load_generator
+from finetune.generation_options import METHODS
 from finetune.inputs import list_files
+from finetune.light_curve_population import Population
 from finetune.pretrain import run_pretrain
+from finetune.spectral_question import View, binned
 from transforms import bands as filters
 from transforms.attempt import Unusable
 from transforms.records import Reject
@@ -82,7 +85,7 @@ def records(paths: Sequence[Path], task: str) -> Iterator[tuple[Any, Any]]:
                 yield record, found.prepare(record)
 
 
-def simple_curve(population: curves.Population, trial: curves.Trial) -> np.ndarray:
+def simple_curve(population: Population, trial: light_curve_trials.Trial) -> np.ndarray:
     """Deviations over the scatter: other bands of the nearest visit scaled by amplitude, or a line in phase."""
     asked, prepared, c = trial.question, trial.curve.prepared, population.covariance
     seen = prepared["seen"] > 0
@@ -103,7 +106,7 @@ def light_curve_scores(found: Generator, paths: Sequence[Path]) -> list[dict[str
     """Errors of every way on every test object."""
     rows = []
     for number, (record, _) in enumerate(records(paths, "variable_star")):
-        for trial in curves.trials(record, np.random.default_rng([7, number])):
+        for trial in light_curve_trials.trials(record, np.random.default_rng([7, number])):
             try:
                 both = {m: curves.answer(m, found.model, found.knowledge, trial.curve, trial.question) for m in METHODS}
             except Unusable:
@@ -122,7 +125,7 @@ def spectrum_scores(found: Generator, pairs: Sequence[tuple[Any, Any]], library:
     """The same for spectra; ``library`` holds training spectra on the models' bins."""
     rows = []
     for number, (record, prepared) in enumerate(pairs):
-        for trial in spectra.trials(prepared, np.random.default_rng([7, number]), tried=1):
+        for trial in spectral_trials.trials(prepared, np.random.default_rng([7, number]), tried=1):
             for method in METHODS:
                 flux, told = spectra.answer(method, found.model, found.knowledge, trial.view)
                 error = found.errors[trial.kind][method].error(told[trial.bins])
@@ -132,9 +135,9 @@ def spectrum_scores(found: Generator, pairs: Sequence[tuple[Any, Any]], library:
     return rows
 
 
-def simple_spectra(view: spectra.View, library: np.ndarray) -> dict[str, np.ndarray]:
+def simple_spectra(view: View, library: np.ndarray) -> dict[str, np.ndarray]:
     """The training spectrum that is nearest over what is visible, and the mean one, each scaled."""
-    flux, variance = spectra.binned(view.flux, view.ivar)
+    flux, variance = binned(view.flux, view.ivar)
     seen = view.visible
     weight, x, y = 1 / (variance[seen] + 1e-4), library[:, seen], flux[seen]
     scale = (x * y * weight).sum(1) / (x * x * weight).sum(1)

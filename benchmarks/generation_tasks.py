@@ -15,10 +15,11 @@ from finetune import generate_spectra as spectra
 from finetune import spectral_grid as grid
 from finetune.bundle import bundled
 from finetune.generation import Generator
-from finetune.light_curve_question import look, without
+from finetune.light_curve_question import look, missing_band, without
 from finetune.network import Network, run_network
 from finetune.predict import load_predictor
 from finetune.spectral_library import Library
+from finetune.spectral_question import View, binned, centres
 from finetune.task import Prepared
 from finetune.tasks import get
 from finetune.train import start_model
@@ -39,8 +40,8 @@ def completed(found: Generator, record: LightCurve, method: str) -> LightCurve:
     parts = [record]
     for band in MISSING:
         try:
-            question = curves.missing_band(curve, band)
-            rows = curves.generate(curve, question, method, found.model, found.knowledge, found.errors["band"])
+            question = missing_band(curve, band)
+            rows = curves.calibrated(curve, question, method, found.model, found.knowledge, found.errors["band"])
         except Unusable:
             continue
         parts.append(replace(
@@ -91,7 +92,7 @@ def variable_task(
 def filled(found: Generator, prepared: Prepared, method: str) -> Prepared:
     """A spectrum whose empty bins below ``CUT`` are generated."""
     empty = ~(prepared["ivar"].reshape(grid.N_BIN, -1) > 0).any(1)
-    view = spectra.View(prepared["flux"], prepared["ivar"], empty & (spectra.centres() < CUT))
+    view = View(prepared["flux"], prepared["ivar"], empty & (centres() < CUT))
     flux, told = spectra.answer(method, found.model, found.knowledge, view)
     error = found.errors["blue"][method].error(told)
     asked = np.repeat(view.asked, grid.BINNING)
@@ -127,7 +128,7 @@ def stellar_task(
     judge = np.flatnonzero(test)
     lost = np.random.default_rng(5).random(len(stars.groups)) < 0.5
     whole = [stars.prepared[i] for i in inside if not lost[i]]
-    flux, variance = spectra.binned(*(np.stack([p[n] for p in whole]) for n in ("flux", "ivar")))
+    flux, variance = binned(*(np.stack([p[n] for p in whole]) for n in ("flux", "ivar")))
     # the blue of a star that lost it is not in the library that says it
     found = replace(found, knowledge=Library.fit(flux, np.isfinite(variance)))
     ways: dict[str, Callable[[Prepared], Prepared]] = {

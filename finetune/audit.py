@@ -129,8 +129,8 @@ class _Pair:
 
     def _swapped(self, index: np.ndarray, groups: Sequence[str], seed: int) -> list[tuple[Figures, Figures]]:
         """Figures of both models where they change places by chance, group by group: what no change looks like."""
-        names, rng, total = sorted(set(groups)), np.random.default_rng((seed, index.size)), len(self.groups)
-        where = np.array([names.index(group) for group in groups])
+        names, where = np.unique(groups, return_inverse=True)
+        rng, total = np.random.default_rng((seed, index.size)), len(self.groups)
         swaps = [np.where((rng.random(len(names)) < 0.5)[where], total, 0) for _ in range(_DRAWS)]
         return [(self.both(index + swap), self.both(index + total - swap)) for swap in swaps]
 

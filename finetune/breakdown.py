@@ -303,7 +303,7 @@ def _parts(axis: Axis) -> list[Part]:
     out = []
     for number, (low, high) in enumerate(pairwise(edges.tolist())):
         index = np.array(known)[which == number]
-        if index.size:
+        if index.size >= FEWEST_IN_GROUP:  # ties at an edge can leave a single object beside it
             out.append(Part(f"{low:.4g} to {high:.4g}", index, {"low": low, "high": high}))
     return out
 

@@ -97,15 +97,20 @@ def fit_floors(p: np.ndarray, target: np.ndarray, classes: Sequence[str], level:
     pooled = _floor(own, level)
     counts = np.bincount(target[good], minlength=len(classes))
     floors = {
-        name: _floor(own[target[good] == i], level) if (counts[i] + 1) * (1 - level) >= 1 else pooled
+        name: _floor(own[target[good] == i], level) if _rank(int(counts[i]), level) else pooled
         for i, name in enumerate(classes)
     }
     return {"level": level, "floors": floors, "n": dict(zip(classes, counts.tolist(), strict=True))}
 
 
+def _rank(count: int, level: float) -> int:
+    """Which of the objects, by what they were given, sets the floor; 0 where they are too few for any."""
+    return int(np.floor(round((count + 1) * (1 - level), 9)))  # 10 x (1 - 0.9) is a little below 1
+
+
 def _floor(own: np.ndarray, level: float) -> float:
     """The largest floor that leaves the share out at most: what the (n + 1)(1 - level)-th smallest was given."""
-    rank = int(np.floor(round((own.size + 1) * (1 - level), 9)))
+    rank = _rank(own.size, level)
     return float(np.sort(own)[rank - 1]) if rank else 0.0
 
 

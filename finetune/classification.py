@@ -50,7 +50,8 @@ def fit_calibration(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -
     Parameters
     ----------
     outputs : mapping of str to ndarray
-        ``logits`` (n, classes) and ``embedding`` (n, width) of validation objects.
+        ``logits`` (n, classes) and ``embedding`` (n, width) of validation objects; those that are not finite do not
+        count.
     likelihood : ndarray, shape (n, classes)
         Their labels.
 
@@ -59,11 +60,12 @@ def fit_calibration(outputs: Mapping[str, np.ndarray], likelihood: np.ndarray) -
     dict
         From ``choose_map``; ``means`` (classes, width), ``variance`` (width,), ``reach``.
     """
-    logits = outputs["logits"].astype(np.float64)
+    good = np.isfinite(outputs["logits"]).all(axis=1) & np.isfinite(outputs["embedding"]).all(axis=1)
+    logits, likelihood = outputs["logits"][good].astype(np.float64), likelihood[good]
     chosen = choose_map(logits, likelihood, _best_temperature)
     share = class_probabilities(logits, chosen) * likelihood
     owner = share.argmax(axis=1)
-    embedding = outputs["embedding"].astype(np.float64)
+    embedding = outputs["embedding"][good].astype(np.float64)
     overall = embedding.mean(axis=0)
     means = np.stack(
         [embedding[owner == c].mean(axis=0) if (owner == c).any() else overall for c in range(logits.shape[1])]
@@ -101,7 +103,7 @@ def decode_classes(
     usable : sequence of bool
         False where the input holds no data: all is null then.
     calibration : mapping
-        From ``fit_temperature``, or empty.
+        From ``fit_calibration``, or empty.
     classes : sequence of str
         In the order of the outputs.
     name : str

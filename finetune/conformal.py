@@ -29,7 +29,7 @@ def factors(
     classes : sequence of str
         Class of each object.
     min_count : int
-        Smaller classes use the factors of all objects.
+        Of a quantity that fewer objects of a class know, the class uses the factors of all objects.
 
     Returns
     -------
@@ -38,11 +38,13 @@ def factors(
     """
     ratio = error / scale
     names = np.asarray(classes)
-    out = {POOLED: _quantiles(ratio)}
+    pooled = _quantiles(ratio)
+    out = {POOLED: pooled.tolist()}
     for name in sorted(set(classes)):
-        rows = names == name
-        if rows.sum() >= min_count:
-            out[name] = _quantiles(ratio[rows])
+        part = ratio[names == name]
+        enough = np.isfinite(part).sum(axis=0) >= min_count
+        if enough.any():
+            out[name] = np.where(enough, _quantiles(part), pooled).tolist()
     return out
 
 
@@ -64,13 +66,11 @@ def lookup(table: dict[str, list[list[float]]], name: str) -> np.ndarray:
     return np.asarray(table.get(name, table[POOLED]), dtype=np.float64)
 
 
-def _quantiles(ratio: np.ndarray) -> list[list[float]]:
-    out = []
-    for level in LEVELS:
-        row = []
-        for values in ratio.T:
-            known = np.sort(values[np.isfinite(values)])
+def _quantiles(ratio: np.ndarray) -> np.ndarray:
+    out = np.ones((len(LEVELS), ratio.shape[1]))
+    for k, values in enumerate(ratio.T):
+        known = np.sort(values[np.isfinite(values)])
+        for row, level in zip(out, LEVELS, strict=True):
             rank = int(np.ceil(level * (len(known) + 1))) - 1
-            row.append(float(known[min(rank, len(known) - 1)]) if len(known) else 1.0)
-        out.append(row)
+            row[k] = known[min(rank, len(known) - 1)] if len(known) else 1.0
     return out

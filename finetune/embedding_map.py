@@ -8,6 +8,7 @@ more nicely, but each is another one, and distances on them mean nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from finetune.embedding_space import EmbeddingSpace
 
 SHOWN = 20_000  #: Objects that are drawn, at most; novel and taught ones come first.
 EDGE = 0.002  #: Share of the objects beyond each border; they are drawn on it.
+NO_ANSWER = "no answer"  #: What an object without a value is called.
 _MANY = 12  #: Classes with a colour of their own; the rarest of more are grey.
 _OTHER = "#9a9a9a"
 
@@ -100,7 +102,7 @@ def draw_map(
     axis = figure.subplots()
     axis.plot(*_within(below, below, points).T, ".", ms=3, color="#dddddd", label="training objects", zorder=0)
     drawn = _draw_of(strange | lessons, seed)
-    _colour(figure, axis, points[drawn], [values[i] for i in drawn], what)
+    _colour(figure, axis, points, values, drawn, what)
     if strange.any():
         ring: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 0.7, "ms": 7}
         axis.plot(*points[strange].T, "o", label=f"novel ({int(strange.sum())})", zorder=3, **ring)
@@ -113,24 +115,26 @@ def draw_map(
     return figure
 
 
-def _colour(figure: Any, axis: Any, points: np.ndarray, values: Sequence[str | float | None], what: str) -> None:
+def _colour(
+    figure: Any, axis: Any, points: np.ndarray, values: Sequence[str | float | None], drawn: np.ndarray, what: str
+) -> None:
+    """Some of the objects in their colours; the legend counts all."""
     from matplotlib import colormaps
 
     first = _first(values)
     if isinstance(first, str) or first is None:
-        names, counts = np.unique([str(one) for one in values if one is not None], return_counts=True)
-        ranked = [str(name) for name in names[np.argsort(-counts, kind="stable")]]
+        counts = Counter(one if one is None else str(one) for one in values)
+        ranked = sorted((name for name in counts if name is not None), key=lambda name: (-counts[name], name))
         # the colours follow the names, so that two maps of the same classes can be compared
         colours = dict(zip(sorted(ranked[:_MANY]), (colormaps["Paired"](i) for i in range(_MANY)), strict=False))
-        for name in [*sorted(ranked), None]:
-            mine = np.array([one == name for one in values], bool)
-            if mine.any():
-                label = f"{name if name is not None else 'no answer'} ({int(mine.sum())})"
-                axis.plot(*points[mine].T, ".", ms=6, color=colours.get(str(name), _OTHER), label=label, zorder=2)
+        for name in [*sorted(ranked), *([None] if None in counts else [])]:
+            mine = [i for i in drawn.tolist() if values[i] == name]
+            label = f"{NO_ANSWER if name is None else name} ({counts[name]})"
+            axis.plot(*points[mine].T, ".", ms=6, color=colours.get(str(name), _OTHER), label=label, zorder=2)
         return
     numbers = np.array([np.nan if one is None else float(one) for one in values])
     low, high = np.nanquantile(numbers, [0.02, 0.98])
-    spots = axis.scatter(*points.T, c=numbers, s=8, vmin=low, vmax=high, cmap="viridis", zorder=2)
+    spots = axis.scatter(*points[drawn].T, c=numbers[drawn], s=8, vmin=low, vmax=high, cmap="viridis", zorder=2)
     figure.colorbar(spots, ax=axis, label=what)
 
 

@@ -1,10 +1,10 @@
 """Where an object lies among the training objects: novelty, and classes taught by examples.
 
 A model's embedding is centred, turned into its principal axes and scaled to unit variance along each of them
-(whitened). Novelty is the distance to the fifth nearest training object there (Sun et al. 2022, arXiv:2204.06507),
-with what lies outside of the axes as one more coordinate, in units of what 99 percent of the validation objects stay
-below. On three surveys and on garbage it told strangers from known objects better than the Mahalanobis distance and
-than distances in the raw or normalised embedding; ``docs/novelty.md`` has the figures.
+(whitened). Novelty is the distance to the fifth nearest of up to a thousand training objects there (Sun et al. 2022,
+arXiv:2204.06507), with what lies outside of the axes as one more coordinate, in units of what 99 percent of the
+validation objects stay below. On three surveys and on garbage it told strangers from known objects better than the
+Mahalanobis distance and than distances in the raw or normalised embedding; ``docs/novelty.md`` has the figures.
 
 A taught class is the mean of its examples and a radius around it, where each axis counts by the square root of its
 scale: halfway between the raw embedding, in which few axes decide, and the whitened one, in which noise does.

@@ -358,7 +358,7 @@ def run_explain(
     )  # fmt: skip
     options = {"reader_options": reader_options, "measure_options": measure_options}
     found = (
-        sample_records(inputs, task.record, _LOOK_AT * n, seed, **options)
+        sample_records(inputs, task.record, n, seed, most=_LOOK_AT * n, **options)
         if wanted is None
         else chosen_records(inputs, task.record, wanted, **options)
     )

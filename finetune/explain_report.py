@@ -136,7 +136,8 @@ def parts_of(one: Explained, target: Target) -> dict[str, tuple[float, float, in
         parts = np.array([part or ELSEWHERE for part in where.part], dtype=object)
         for part in dict.fromkeys(parts.tolist()):
             values = target.attribution[name][parts == part]
-            found[part] = (float(values.sum()), float(np.abs(values).sum()), int(values.size))
+            total, size, count = found.get(part, (0.0, 0.0, 0))  # several arrays may have inputs of no part
+            found[part] = (total + float(values.sum()), size + float(np.abs(values).sum()), count + int(values.size))
     return found
 
 

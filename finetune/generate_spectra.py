@@ -7,137 +7,26 @@ and nothing finer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from finetune import generated_table as table
 from finetune import spectral_grid as grid
-from finetune.generation import METHODS, Generation, Judged
+from finetune.generation import Generation, Generator, Judged
+from finetune.generation_options import METHODS, Wanted
 from finetune.masked_spectra import LINE, visible_part
-from finetune.spectral_input import rest_velocity
-from finetune.spectral_library import Library
+from finetune.spectral_input import estimated_ivar, unit_flux
+from finetune.spectral_library import FEWEST, Library
+from finetune.spectral_question import View, ask, binned, centres
 from finetune.spectral_tokens import N_PATCH, PATCH, features
+from finetune.spectral_trials import trials
 from finetune.task import Prepared
-from transforms.attempt import Unusable
-from transforms.constants import C_KMS
-from transforms.numerics.spectra.resample import rebin
+from finetune.training_options import OptionsError
 from transforms.records import Spectrum
 
-FEWEST = 6  #: Visible patches that an answer needs.
-NOISY = 0.5  #: Share of the trials whose visible part is made noisier.
-SPLITS = {"blue": (4200.0, 5300.0), "red": (4700.0, 6400.0)}  #: Angstrom at rest, between which a trial's range ends.
-KINDS = tuple(SPLITS)
 WHOLE = 0.8  #: Share of the bins that a spectrum of the library has.
-EVERY = 4  #: Of the bins that judge: neighbours say the same.
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A spectrum on the models' bins.
-
-    Parameters
-    ----------
-    flux, ivar : ndarray of float32, shape (N_PIXEL,)
-        From the task's ``prepare``, or a part of it.
-    asked : ndarray of bool, shape (N_BIN,)
-        Bins that are to be generated.
-    """
-
-    flux: np.ndarray
-    ivar: np.ndarray
-    asked: np.ndarray
-
-    @property
-    def hidden(self) -> np.ndarray:
-        """Patches that the masked model is asked for, shape (N_PATCH,); it does not see what they hold."""
-        return np.asarray(self.asked.reshape(N_PATCH, PATCH).any(1))
-
-    @property
-    def visible(self) -> np.ndarray:
-        """Bins with data that every method sees, shape (N_BIN,)."""
-        return np.asarray((self.ivar.reshape(grid.N_BIN, -1) > 0).any(1) & ~np.repeat(self.hidden, PATCH))
-
-    @property
-    def kind(self) -> str:
-        """``"blue"`` or ``"red"``: on which side of what is visible the asked bins lie."""
-        place = np.arange(grid.N_BIN)
-        return "blue" if place[self.asked].mean() < place[self.visible].mean() else "red"
-
-
-def binned(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels to bins.
-
-    Parameters
-    ----------
-    flux, ivar : ndarray, shape (..., N_PIXEL)
-        Spectra.
-
-    Returns
-    -------
-    flux, variance : ndarray of float64, shape (..., N_BIN)
-        Infinite variance where there is no data.
-    """
-    shape = (*flux.shape[:-1], grid.N_BIN, grid.BINNING)
-    weight = ivar.reshape(shape).astype(float)
-    total = weight.sum(-1)
-    mean = (flux.reshape(shape) * weight).sum(-1) / np.where(total > 0, total, 1)
-    return mean, np.where(total > 0, 1 / np.where(total > 0, total, 1), np.inf)
-
-
-def centres() -> np.ndarray:
-    """Wavelengths of the bins.
-
-    Returns
-    -------
-    ndarray, shape (N_BIN,)
-        Angstrom, vacuum, at rest.
-    """
-    log = np.log(grid.wavelengths()).reshape(grid.N_BIN, grid.BINNING).mean(1)
-    return np.exp(log)
-
-
-def wanted(record: Spectrum, prepared: Prepared, low: float, high: float) -> tuple[View, np.ndarray]:
-    """Ask for the bins of a range in which a spectrum has no data.
-
-    Parameters
-    ----------
-    record : Spectrum
-        Measured.
-    prepared : Prepared
-        Of it.
-    low, high : float
-        Angstrom, vacuum, in the frame of the file.
-
-    Returns
-    -------
-    view : View
-        With what is asked.
-    wavelength : ndarray, shape (N_BIN,)
-        Of the bins, in the frame of the file.
-
-    Raises
-    ------
-    Unusable
-        Where nothing is missing there, or too little is left to say it from.
-    """
-    wave = centres() * (1 + rest_velocity(record) / C_KMS)
-    inside = (wave >= low) & (wave <= high)
-    if not inside.any():
-        raise Unusable(f"{low:g} to {high:g} Angstrom lies outside of {wave[0]:.0f} to {wave[-1]:.0f} of the models")
-    empty = ~(prepared["ivar"].reshape(grid.N_BIN, -1) > 0).any(1)
-    if not (inside & empty).any():
-        raise Unusable(f"{low:g} to {high:g} Angstrom is observed: nothing is missing there")
-    view = View(prepared["flux"], prepared["ivar"], inside & empty)
-    _check(view)
-    return view, wave
-
-
-def _check(view: View) -> None:
-    count = int((view.visible.reshape(N_PATCH, PATCH).mean(1) > 0.1).sum())
-    if count < FEWEST:
-        raise Unusable(f"{count} of {N_PATCH} patches are observed; {FEWEST} are needed to say the others")
 
 
 @torch.no_grad()
@@ -222,120 +111,6 @@ def answer(method: str, model: Any, library: Library, view: View) -> tuple[np.nd
     return flux, np.hstack([np.eye(N_PATCH)[patch], more])
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A range that was held back.
-
-    Parameters
-    ----------
-    kind : str
-        ``"blue"`` or ``"red"``.
-    view : View
-        Without it.
-    bins : ndarray of int, shape (n,)
-        Bins that judge.
-    truth, noise : ndarray, shape (n,)
-        What was held back, and one sigma of it, in the unit of the view.
-    """
-
-    kind: str
-    view: View
-    bins: np.ndarray
-    truth: np.ndarray
-    noise: np.ndarray
-
-
-def trials(prepared: Prepared, rng: np.random.Generator, tried: int = 2, noisy: float = NOISY) -> Iterator[Trial]:
-    """Hold ranges of a spectrum back.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Of a spectrum.
-    rng : Generator
-        Draws them.
-    tried : int
-        Of each kind.
-    noisy : float
-        Share of which the visible part gets noise of an S/N per pixel of 5 to 100.
-
-    Yields
-    ------
-    Trial
-        Where enough is left and enough is held back.
-    """
-    wave = centres()
-    truth, variance = binned(prepared["flux"], prepared["ivar"])
-    for kind, (first, last) in sorted(SPLITS.items()):
-        for _ in range(tried):
-            split = rng.uniform(first, last)
-            asked = np.repeat(
-                ((wave < split) if kind == "blue" else (wave > split)).reshape(N_PATCH, PATCH).all(1), PATCH
-            )
-            flux, ivar = (noisier if rng.random() < noisy else _as_it_is)(prepared, rng)
-            view = View(flux, np.where(np.repeat(asked, grid.BINNING), 0, ivar).astype(np.float32), asked)
-            bins = np.flatnonzero(asked & np.isfinite(variance))[::EVERY]
-            try:
-                _check(view)
-            except Unusable:
-                continue
-            if len(bins) >= 10:
-                yield Trial(kind, view, bins, truth[bins], np.sqrt(variance[bins]))
-
-
-def _as_it_is(prepared: Prepared, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    return prepared["flux"], prepared["ivar"]
-
-
-def noisier(prepared: Prepared, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Add noise to a spectrum.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Of mean one.
-    rng : Generator
-        Draws the S/N, 5 to 100 a pixel, and the noise.
-
-    Returns
-    -------
-    flux, ivar : ndarray of float32, shape (N_PIXEL,)
-        0 where bad.
-    """
-    flux, ivar = prepared["flux"], prepared["ivar"]
-    sigma = np.exp(rng.uniform(np.log(0.01), np.log(0.2)))
-    good = ivar > 0
-    noised = np.where(good, flux + sigma * rng.standard_normal(len(flux)), 0)
-    return noised.astype(np.float32), np.where(good, 1 / (1 / np.where(good, ivar, 1) + sigma**2), 0).astype(np.float32)
-
-
-def unit_flux(record: Spectrum) -> float:
-    """What one unit of the prepared flux is, in the unit of the file.
-
-    Parameters
-    ----------
-    record : Spectrum
-        Measured.
-
-    Returns
-    -------
-    float
-        Positive.
-
-    Raises
-    ------
-    Unusable
-        Where the spectrum has no level.
-    """
-    wave = record.wavelength / (1 + rest_velocity(record) / C_KMS)
-    flux, ivar, bad = rebin(wave, record.flux, record.ivar, record.mask, grid.wavelengths())
-    ivar = np.where(bad, 0.0, 1.0 if ivar is None else ivar)
-    scale = float(grid.flux_scale(np.where(bad, 0, flux), ivar))
-    if not np.isfinite(scale):
-        raise Unusable("no good pixel, or no positive flux")
-    return scale
-
-
 def judge(
     record: Spectrum, prepared: Prepared, model: Any, library: Library, rng: np.random.Generator, group: int
 ) -> Iterator[Judged]:
@@ -365,10 +140,79 @@ def judge(
             yield Judged(trial.kind, method, trial.truth - flux[trial.bins], trial.noise, told[trial.bins], group)
 
 
+def generate(generator: Generator, record: Spectrum, prepared: Prepared, wanted: Wanted) -> table.Part:
+    """Generate what is wanted of one object.
+
+    Parameters
+    ----------
+    generator : Generator
+        Of spectra.
+    record : Spectrum
+        Measured.
+    prepared : Prepared
+        Of it.
+    wanted : Wanted
+        A range.
+
+    Returns
+    -------
+    Part
+        Its rows.
+
+    Raises
+    ------
+    Unusable
+        Where that cannot be said.
+    """
+    view, wave = ask(record, prepared, wanted.low, wanted.high)
+    method = generator.method(view.kind, wanted.method)
+    flux, told = answer(method, generator.model, generator.knowledge, view)
+    scale = unit_flux(record)
+    error = generator.errors[view.kind][method].error(told[view.asked])
+    new = {"wavelength": wave[view.asked], "flux": scale * flux[view.asked], "flux_err": scale * error}
+    rows = table.marked(new, method, generator.digest)
+    if wanted.observed:
+        rows = table.beside(rows, _pixels(record, new["wavelength"]), ("wavelength",))
+    unit = _unit(record.unit)
+    units = {"wavelength": "Angstrom", "flux": unit, "flux_err": unit}
+    meta = {"air": False, "frame": record.frame, "flux_unit": record.unit}
+    return table.Part(record, view.kind, method, table.named(record, rows), units, meta)
+
+
+def _pixels(record: Spectrum, new: np.ndarray) -> dict[str, np.ndarray]:
+    """Good pixels, those beside a generated bin left out; where the file has no errors, one is estimated for all."""
+    flux = record.flux.astype(float)
+    ivar = record.ivar
+    if ivar is None:
+        ivar = np.full(len(flux), estimated_ivar(flux, ~record.mask & np.isfinite(flux)))
+    step = np.median(np.diff(new)) if len(new) > 1 else 0.0
+    place = np.searchsorted(new, record.wavelength)
+    near = np.minimum(
+        np.abs(record.wavelength - new[np.clip(place, 0, len(new) - 1)]),
+        np.abs(record.wavelength - new[np.clip(place - 1, 0, len(new) - 1)]),
+    )
+    keep = ~record.mask & (ivar > 0) & (near > 0.5 * step)
+    return {"wavelength": record.wavelength[keep], "flux": flux[keep], "flux_err": 1 / np.sqrt(ivar[keep])}
+
+
+def _unit(text: str) -> str:
+    from astropy import units as u
+
+    try:
+        return str(u.Unit(text)) if text else ""
+    except ValueError:
+        return ""  # the metadata keep what the file said
+
+
 def _learn(pairs: Sequence[tuple[Spectrum, Prepared]]) -> Library:
     flux, variance = binned(*(np.stack([one[name] for _, one in pairs]) for name in ("flux", "ivar")))
     good = np.isfinite(variance)
     whole = good.mean(1) > WHOLE
+    if whole.sum() < FEWEST:
+        raise OptionsError([
+            f"{whole.sum()} of {len(pairs)} training spectra hold data in {WHOLE:.0%} of the bins from "
+            f"{centres()[0]:.0f} to {centres()[-1]:.0f} Angstrom at rest; {FEWEST} are needed for a library"
+        ])  # fmt: skip
     return Library.fit(flux[whole], good[whole])
 
 
@@ -378,4 +222,5 @@ GENERATION = Generation(
     arrays=lambda library: {"flux": library.flux},
     restore=lambda arrays: Library(**arrays),
     judge=judge,
+    generate=generate,
 )

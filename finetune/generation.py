@@ -23,16 +23,19 @@ from safetensors.numpy import load, save
 
 from finetune.bundle_files import sha256
 from finetune.error_model import ErrorModel, fit_errors
+from finetune.generated_table import Part
+from finetune.generation_options import METHODS, Wanted
 from finetune.jsonfile import json_bytes
 from finetune.pretrained import Pretrained, PretrainedError, load_pretrained
 from finetune.task import Prepared
 from finetune.weights import load_weights
+from transforms.attempt import Unusable
 from transforms.records import Identity
 from transforms.store import Store
 
 INFO, ARRAYS = "generation.json", "generation.safetensors"
 FORMAT = 1
-METHODS = ("learned", "classical")
+FEWEST = 8  #: Objects that have to judge a kind of hole.
 MODULES = {name: f"finetune.generate_{name}" for name in ("light_curves", "spectra")}
 #: Why the stamps' model is not asked.
 STAMPS = (
@@ -81,6 +84,9 @@ class Generation:
         ``arrays(knowledge) -> dict of str to ndarray``, and back.
     judge : callable
         ``judge(record, prepared, model, knowledge, rng, group)`` yields ``Judged`` for every hole that is held back.
+    generate : callable
+        ``generate(generator, record, prepared, wanted) -> Part``; it raises ``Unusable`` for an object of which that
+        cannot be said.
     """
 
     unit: str
@@ -88,6 +94,7 @@ class Generation:
     arrays: Callable[[Any], dict[str, np.ndarray]]
     restore: Callable[[Mapping[str, np.ndarray]], Any]
     judge: Callable[[Any, Prepared, Any, Any, np.random.Generator, int], Iterator[Judged]]
+    generate: Callable[[Generator, Any, Prepared, Wanted], Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,16 @@ class Generator:
         -------
         str
             One of ``METHODS``.
+
+        Raises
+        ------
+        Unusable
+            Where too few objects judged such a hole.
         """
+        if kind not in self.errors:
+            raise Unusable(
+                f"{kind} was judged by fewer than {FEWEST} objects when the backbone was fitted: no error can be given"
+            )
         return str(self.info["kinds"][kind]["best"]) if wanted == "best" else wanted
 
 
@@ -191,43 +207,66 @@ def summary(found: Sequence[Judged]) -> dict[str, Any]:
     Returns
     -------
     dict
-        For each kind: ``best``, and for each method ``errors`` (of all objects), ``rms`` (mean over objects), and
-        ``coverage_68`` and ``coverage_95``, of objects that the errors were not fitted on (in two halves).
+        For each kind that ``FEWEST`` objects judge: ``best``, ``objects``, and for each method ``errors`` (of all
+        objects), ``rms`` (mean over objects), and ``coverage_68`` and ``coverage_95``, of objects that the errors were
+        not fitted on (in two halves).
     """
     kinds: dict[str, Any] = {}
     for kind in sorted({one.kind for one in found}):
+        objects = len({one.group for one in found if one.kind == kind})
+        if objects < FEWEST:
+            continue
         told: dict[str, Any] = {}
         for method in METHODS:
             mine = [one for one in found if one.kind == kind and one.method == method]
             residual, noise, features, group = _joined(mine)
-            each = [float(np.sqrt(np.mean(one.residual**2))) for one in mine]
             told[method] = {
-                "rms": round(float(np.mean(each)), 5),
+                "rms": round(_rms(mine), 5),
                 **_coverage(residual, noise, features, group),
                 "errors": fit_errors(residual, noise, features, group).content(),
             }
         told["best"] = min(METHODS, key=lambda method: told[method]["rms"])
-        told["objects"] = len({one.group for one in found if one.kind == kind})
-        kinds[kind] = told
+        kinds[kind] = {**told, "objects": objects}
     return kinds
 
 
+def object_numbers(records: Sequence[Identity]) -> list[int]:
+    """Number the objects that records are of, so that two records of one do not judge as two.
+
+    Parameters
+    ----------
+    records : sequence of Identity
+        Any.
+
+    Returns
+    -------
+    list of int
+        One for each record, from 0; a record without an identifier is an object of its own.
+    """
+    numbers: dict[str | int, int] = {}
+    return [numbers.setdefault(one.object_id or place, len(numbers)) for place, one in enumerate(records)]
+
+
+def _rms(found: Sequence[Judged]) -> float:
+    """Mean over objects, whatever the number of answers to each."""
+    each: dict[int, list[float]] = {}
+    for one in found:
+        each.setdefault(one.group, []).append(float(np.sqrt(np.mean(one.residual**2))))
+    return float(np.mean([np.mean(values) for values in each.values()]))
+
+
 def _joined(found: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    names = sorted({one.group for one in found})
-    group = np.concatenate([np.full(len(one.residual), names.index(one.group)) for one in found])
+    groups = np.concatenate([np.full(len(one.residual), one.group) for one in found])
+    group = np.unique(groups, return_inverse=True)[1]
     residual, noise, features = (
         np.concatenate([getattr(one, name) for one in found]) for name in ("residual", "noise", "features")
     )
     return residual, noise, features, group
 
 
-def _coverage(
-    residual: np.ndarray, noise: np.ndarray, features: np.ndarray, group: np.ndarray
-) -> dict[str, float | None]:
+def _coverage(residual: np.ndarray, noise: np.ndarray, features: np.ndarray, group: np.ndarray) -> dict[str, float]:
     """Share of one half within errors that were fitted on the other, every object counted alike."""
     inside: dict[str, list[float]] = {"coverage_68": [], "coverage_95": []}
-    if group.max() < 3:
-        return dict.fromkeys(inside)
     for half in (0, 1):
         other = group % 2 == half
         _, numbers = np.unique(group[~other], return_inverse=True)
@@ -303,24 +342,8 @@ def load_generator(folder: str | Path) -> Generator:
             for kind, told in info["kinds"].items()
         }
         knowledge = how.restore(load(blob))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         if isinstance(error, PretrainedError):
             raise
         raise PretrainedError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     return Generator(backbone, info, sha256(path), load_model(backbone), knowledge, errors)
-
-
-def identity(record: Identity) -> str:
-    """Name of an object for a message.
-
-    Parameters
-    ----------
-    record : Identity
-        Any record.
-
-    Returns
-    -------
-    str
-        Its identifier and its file.
-    """
-    return f"{record.object_id} of {record.source}"

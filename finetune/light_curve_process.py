@@ -13,6 +13,7 @@ from scipy.linalg import cho_solve, cholesky
 
 JITTER = 0.02  #: Error, over the object's scatter, that no observation goes below.
 LEVEL = 0.05  #: Variance of a band's median about its mean, on the same scale.
+AT_ONCE = 4096  #: Moments that are asked for at a time: all of a dense cadence would not fit into memory.
 LEAST_ROWS = 30  #: Visits with both bands that a covariance of the population needs.
 #: Share that is periodic, number of the candidate period, smoothness in phase, memory in days of what is not periodic.
 _CHOICES = (
@@ -83,10 +84,15 @@ def condition(
     if found is None:
         raise ValueError("no observation to say anything from")
     choice, lower, weights = found
-    cross = _kernel(covariance, asked, (time, phase, slot), choice)
-    prior = covariance[asked[2], asked[2]] + LEVEL
-    explained = np.einsum("ij,ji->i", cross, cho_solve((lower, True), cross.T))
-    return cross @ weights, np.sqrt(np.maximum(prior - explained, 1e-6))
+    mean, variance = np.zeros(len(asked[0])), np.zeros(len(asked[0]))
+    for start in range(0, len(mean), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        some = (asked[0][rows], asked[1][rows], asked[2][rows])
+        cross = _kernel(covariance, some, (time, phase, slot), choice)
+        mean[rows] = cross @ weights
+        explained = np.einsum("ij,ji->i", cross, cho_solve((lower, True), cross.T))
+        variance[rows] = covariance[some[2], some[2]] + LEVEL - explained
+    return mean, np.sqrt(np.maximum(variance, 1e-6))
 
 
 def _choices(phase: np.ndarray) -> Iterator[tuple[float, int, float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,6 +198,69 @@ def dense(curve: Curve, step: float, count: int) -> np.ndarray:
         return np.linspace(first, last, count)
     middle = 0.5 * (first + last)
     return middle + period * (np.arange(count) / count - 0.5)
+
+
+def missing_band(curve: Curve, band: str, times: np.ndarray | None = None) -> Question:
+    """Ask for a band that was not observed.
+
+    Parameters
+    ----------
+    curve : Curve
+        Of the object.
+    band : str
+        One of ``ugriz``, under any survey's name for it.
+    times : ndarray, optional
+        MJD; those of the visits where None.
+
+    Returns
+    -------
+    Question
+        At each of them.
+
+    Raises
+    ------
+    Unusable
+        Where the band was observed, or its place in the model is taken by another filter.
+    """
+    letter = filters.sdss_like(band) or ""
+    if any(filters.sdss_like(name) == letter for name in curve.slots):
+        raise Unusable(f"band {band!r} was observed: ask for a cadence, or leave the object out")
+    slot = filters.SLOTS.index(letter)
+    taken = next((name for name, place in curve.slots.items() if place == slot), None)
+    if taken is not None:
+        raise Unusable(f"the place of band {band!r} in the model is taken by {taken!r}")
+    mjd = moments(curve) if times is None else times
+    return ask(curve, mjd, np.full(len(mjd), band), np.full(len(mjd), slot))
+
+
+def denser(curve: Curve, step: float, count: int, bands: Sequence[str] = ()) -> Question:
+    """Ask for the observed bands at other moments.
+
+    Parameters
+    ----------
+    curve : Curve
+        Of the object.
+    step, count : float, int
+        As for ``light_curve_question.dense``.
+    bands : sequence of str
+        Which of its bands; all where empty.
+
+    Returns
+    -------
+    Question
+        Each band at each moment.
+
+    Raises
+    ------
+    Unusable
+        Where no such band was observed.
+    """
+    names = [n for n in sorted(curve.slots) if n in curve.levels and (not bands or n in bands)]
+    if not names:
+        raise Unusable(f"none of the bands {', '.join(sorted(curve.slots))} has a level, or is asked for")
+    mjd = dense(curve, step, count)
+    band = np.repeat(names, len(mjd))
+    return ask(curve, np.tile(mjd, len(names)), band, np.array([curve.slots[n] for n in band.tolist()]))
 
 
 def to_flux(level: np.ndarray, deviation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,7 @@ def sample_records(
     n: int,
     seed: int,
     *,
+    most: int = 0,
     reader_options: Mapping[str, Any] = MappingProxyType({}),
     measure_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Identity | Reject]:
@@ -55,10 +56,12 @@ def sample_records(
     record : type
         Record class that is wanted.
     n : int
-        About how many objects are wanted: first the same number of each file; where that is not enough, more of the
-        larger ones. The caller stops when it has enough.
+        How many objects are wanted: first the same number of each file; where that is not enough, more of the larger
+        ones. The caller stops when it has enough.
     seed : int
         Of the order.
+    most : int
+        Objects of one file at most, where some turn out to be of no use to the caller; ``n`` where that is more.
     reader_options, measure_options : mapping
         Options of the readers and of the classical steps.
 
@@ -67,24 +70,51 @@ def sample_records(
     Identity or Reject
         Measured records, each once, and what was refused.
     """
-    order = np.random.default_rng(seed).permutation(len(files))
-    seen: set[Key] = set()
-    for quota in (math.ceil(n / max(len(files), 1)), n):
+    for _, one in sample_with_files(
+        files, record, n, seed, most=most, reader_options=reader_options, measure_options=measure_options
+    ):
+        yield one
+
+
+def sample_with_files(
+    files: Sequence[FileRef],
+    record: type,
+    n: int,
+    seed: int,
+    *,
+    most: int = 0,
+    reader_options: Mapping[str, Any] = MappingProxyType({}),
+    measure_options: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[tuple[FileRef, Identity | Reject]]:
+    """Draw objects by chance, and tell of each which file it is from.
+
+    Parameters
+    ----------
+    files, record, n, seed, most, reader_options, measure_options
+        As for ``sample_records``.
+
+    Yields
+    ------
+    FileRef, Identity or Reject
+        As ``sample_records``.
+    """
+    order = np.random.default_rng(seed).permutation(len(files)).tolist()
+    seen: set[tuple[Any, ...]] = set()
+    for quota in sorted({math.ceil(n / max(len(files), 1)), n, max(n, most)}):
+        more = False
         for index in order:
-            found = _of_file(files[index], record, (seed, int(index)), reader_options, measure_options)
+            found = _of_file(files[index], record, (seed, index), reader_options, measure_options)
             taken = 0
             for one in found:
-                if isinstance(one, Reject):
-                    if quota < n or len(files) == 1:
-                        yield one
-                    continue
-                if place(one) not in seen:
-                    seen.add(place(one))
-                    yield one
-                taken += 1
+                key = (index, one.hdu, one.row, one.stage if isinstance(one, Reject) else "")
+                if key not in seen:
+                    seen.add(key)
+                    yield files[index], one
+                taken += not isinstance(one, Reject)
                 if taken >= quota:
+                    more = True
                     found.close()
-        if quota >= n:
+        if not more:
             return
 
 

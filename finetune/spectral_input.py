@@ -35,18 +35,34 @@ def prepare(record: Spectrum) -> Prepared:
         which a network in training knows the stars of its kernel ridge; ``instrument``, int64, shape (): a key of
         telescope and instrument.
     """
-    mask = record.mask
-    if record.frame != "rest":
-        mask = mask | telluric_mask(record.wavelength)
-    wave = record.wavelength / (1 + rest_velocity(record) / C_KMS)
-    flux, ivar, bad = rebin(wave, record.flux, record.ivar, mask, grid.wavelengths())
-    out = normalise(flux, ivar, ~bad)
+    out = normalise(*rebinned(record))
     return {
         **out,
         "calibrated": np.zeros((), np.float32),
         "star": np.array(star_key(record), np.int64),
         "instrument": np.array(_key(record.instrument), np.int64),
     }
+
+
+def rebinned(record: Spectrum) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Bring a spectrum to the grid of the models, at rest where its velocity is known, in its own unit.
+
+    Parameters
+    ----------
+    record : Spectrum
+        As for ``prepare``.
+
+    Returns
+    -------
+    flux, ivar, good : ndarray, shape (N_PIXEL,)
+        For ``normalise``; what the Earth's atmosphere spoils is not good.
+    """
+    mask = record.mask
+    if record.frame != "rest":
+        mask = mask | telluric_mask(record.wavelength)
+    wave = record.wavelength / (1 + rest_velocity(record) / C_KMS)
+    flux, ivar, bad = rebin(wave, record.flux, record.ivar, mask, grid.wavelengths())
+    return flux, ivar, ~bad
 
 
 def star_key(record: Spectrum) -> int:
@@ -107,10 +123,7 @@ def normalise(flux: np.ndarray, ivar: np.ndarray | None, good: np.ndarray) -> di
     dict of str to ndarray
         ``flux`` and ``ivar``, float32; all zero where the spectrum has no positive level.
     """
-    good = good & np.isfinite(flux)
-    if ivar is None:
-        ivar = np.full(grid.N_PIXEL, _estimated_ivar(flux, good))
-    ivar = np.where(good & np.isfinite(ivar), ivar, 0.0)
+    ivar = _weights(flux, ivar, good)
     scale = grid.flux_scale(flux, ivar)
     if not np.isfinite(scale):
         return {name: np.zeros(grid.N_PIXEL, np.float32) for name in ("flux", "ivar")}
@@ -121,7 +134,46 @@ def normalise(flux: np.ndarray, ivar: np.ndarray | None, good: np.ndarray) -> di
     return {"flux": scaled.astype(np.float32), "ivar": weight.astype(np.float32)}
 
 
-def _estimated_ivar(flux: np.ndarray, good: np.ndarray) -> float:
+def unit_flux(record: Spectrum) -> float:
+    """What one unit of the prepared flux is, in the unit of the file.
+
+    Parameters
+    ----------
+    record : Spectrum
+        As for ``prepare``.
+
+    Returns
+    -------
+    float
+        Positive; NaN where the spectrum has no positive level.
+    """
+    flux, ivar, good = rebinned(record)
+    return float(grid.flux_scale(flux, _weights(flux, ivar, good)))
+
+
+def _weights(flux: np.ndarray, ivar: np.ndarray | None, good: np.ndarray) -> np.ndarray:
+    """Inverse variances, 0 where a pixel is not used."""
+    good = good & np.isfinite(flux)
+    if ivar is None:
+        ivar = np.full(flux.shape, estimated_ivar(flux, good))
+    return np.where(good & np.isfinite(ivar), ivar, 0.0)
+
+
+def estimated_ivar(flux: np.ndarray, good: np.ndarray) -> float:
+    """Inverse variance of a spectrum that comes without errors, from its scatter.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n,)
+        Flux density.
+    good : ndarray of bool, shape (n,)
+        Usable pixels.
+
+    Returns
+    -------
+    float
+        The same for all pixels; 0 where there is no good one.
+    """
     if not good.any():
         return 0.0
     level = float(np.median(np.abs(flux[good])))

@@ -54,12 +54,14 @@ def write_map(
     ReportError
         Where matplotlib is not installed.
     """
-    from finetune.embedding_map import flatten, held
+    from finetune.embedding_map import NO_ANSWER, flatten, held
     from finetune.evaluation_page import check_plots
 
     check_plots()
     task = get_task(table)
     column = column or columns_of_best(task)[0]
+    if column == EMBEDDING:
+        raise CatalogError([f"column {column!r}: a list gives no colour; name a class or a number"])
     digest = model_of_most(read_rows(catalog, table, ("model_digest",), night=night), table)
     model = find_model(table, digest, bundle, registry)
     space = model.space() if model is not None else None
@@ -68,7 +70,8 @@ def write_map(
             [f"the rows of {table!r} were made by model {digest}, which is not at hand: name --registry"]
         )
     places, values, novel, taught = [], [], [], []
-    for part in read_rows(catalog, table, (column, *PLACE, "model_digest", EMBEDDING), night=night):
+    names = tuple(dict.fromkeys((column, *PLACE, "model_digest", EMBEDDING)))  # a column twice would have no name
+    for part in read_rows(catalog, table, names, night=night):
         part = part.filter(pc.equal(part["model_digest"], digest))
         if part.num_rows:
             places.append(flatten(space, vectors(part)))
@@ -81,7 +84,7 @@ def write_map(
         "taught": dict(sorted(Counter(one for one in taught if one is not None).items())),
     }  # fmt: skip
     if all(isinstance(one, str) or one is None for one in values):
-        report["values"] = dict(sorted(Counter(str(one) for one in values).items()))
+        report["values"] = dict(sorted(Counter(NO_ANSWER if one is None else one for one in values).items()))
     return _write(Path(output), report, space, np.concatenate(places), values, novel, taught, task)
 
 
@@ -89,7 +92,7 @@ def _write(
     folder: Path, report: dict[str, Any], space: Any, points: np.ndarray, values: Sequence[Any], novel: Sequence[bool],
     taught: Sequence[Any], task: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    from finetune.embedding_map import draw_map
+    from finetune.embedding_map import NO_ANSWER, draw_map
     from finetune.evaluation_plots import image
     from finetune.jsonfile import write_json
     from finetune.page import page, table
@@ -99,11 +102,8 @@ def _write(
     column, unit = report["column"], units.get(report["column"], "")
     figure = draw_map(space, points, values, novel, taught, f"{column} / {unit}" if unit else column)
     figure.savefig(folder / "map.png", metadata={"Software": None})
-    strange = np.asarray(novel, bool)
-    rows = [
-        (name, count, int(sum(n for n, v in zip(strange, values, strict=True) if str(v) == name)))
-        for name, count in report.get("values", {}).items()
-    ]
+    strange = Counter(NO_ANSWER if one is None else one for one, far in zip(values, novel, strict=True) if far)
+    rows = [(name, count, strange[name]) for name, count in report.get("values", {}).items()]
     lead = (
         f"{report['objects']} objects of {report['table']}{' of ' + report['night'] if report['night'] else ''}, model "
         f"{report['model']}: {report['novel']} are novel. The axes are the first two principal ones of the training "

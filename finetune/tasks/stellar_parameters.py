@@ -155,7 +155,7 @@ def calibrate(
     outputs : mapping of str to ndarray
         Of the model for these stars, clean or degraded.
     prepared : sequence of Prepared
-        Their inputs.
+        Their inputs; those that ``decode`` gives no answer for do not count.
     targets : sequence of mapping
         From ``encode``.
 
@@ -163,12 +163,17 @@ def calibrate(
     -------
     dict
         ``errors``, factors on the stated errors by class of quality; ``support``, the 99.5th percentiles of log
-        distance and log chi square; ``disagreement``, factors for the distance between model and kernel ridge.
+        distance and log chi square; ``disagreement``, factors for the distance between model and kernel ridge. Empty
+        where no star has an answer.
     """
-    value, stated = combine(outputs)
-    truth = np.stack([target["labels"] for target in targets])
     sn, cover = quality_numbers(prepared)
-    classes = [quality(sn[i], cover[i, 1], cover[i, 2]) for i in range(len(prepared))]
+    answered = np.flatnonzero(cover[:, 0] >= MIN_COVERAGE)
+    if not answered.size:
+        return {}
+    outputs = {name: values[answered] for name, values in outputs.items()}
+    value, stated = combine(outputs)
+    truth = np.stack([target["labels"] for target in targets])[answered]
+    classes = [quality(sn[i], cover[i, 1], cover[i, 2]) for i in answered]
     return {
         "errors": factors(np.abs(value - truth), stated, classes),
         "support": [float(np.quantile(outputs[name], 0.995)) for name in ("log_distance", "log_chi2")],

@@ -217,7 +217,7 @@ def calibrate(
     outputs : mapping of str to ndarray
         For the validation objects.
     prepared : sequence of Prepared
-        Their inputs.
+        Their inputs; those that ``decode`` gives no answer for do not count.
     targets : sequence of mapping
         From ``encode``.
 
@@ -227,7 +227,8 @@ def calibrate(
         From ``choose_map``; ``outside``, which 99 percent of the validation objects stay below.
     """
     target = np.array([int(t["target"]) for t in targets])
-    usable = (target >= 0) & np.isfinite(outputs["logits"]).all(1)
+    answered = np.array([one["valid"].sum() >= FEWEST for one in prepared], bool)
+    usable = (target >= 0) & np.isfinite(outputs["logits"]).all(1) & answered
     if usable.sum() < 20:
         return {}
     outside = float(np.quantile(outputs["outside"][usable], 0.99))

@@ -86,3 +86,10 @@ def test_missing_answers_and_labels_break_nothing() -> None:
     assert sum(part["n"] for part in report["axes"]["snr"]["parts"]) == 50
     empty = break_down(TASK, rows, examples, [Axis("x", "x", "", [None] * 60)])
     assert empty["axes"]["x"]["parts"] == []
+
+
+def test_no_part_is_a_single_object_where_many_share_a_value() -> None:
+    rows, examples = stars(100, 3)
+    axis = Axis("points", "good points", "", [1.0] + [2.0] * 60 + [3.0] * 39)
+    parts = break_down(TASK, rows, examples, [axis])["axes"]["points"]["parts"]
+    assert [part["n"] for part in parts] == [99], "the star with one point is no part to judge"

@@ -83,6 +83,14 @@ def test_a_class_with_few_objects_takes_the_floor_of_all() -> None:
     assert fit_floors(p[:30], np.full(30, -1), CLASSES) == {}
 
 
+def test_nine_objects_of_a_class_are_enough_for_a_floor_of_its_own() -> None:
+    p, truth = sky(2000, 4)
+    for count in (8, 9):
+        few = np.r_[np.flatnonzero(truth == 2)[:count], np.flatnonzero(truth != 2)]
+        floor = fit_floors(p[few], truth[few], CLASSES)["floors"]["c"]
+        assert (floor == p[few[:count], 2].min()) == (count == 9), "with eight no floor leaves out a tenth at most"
+
+
 def test_only_classifiers_with_all_probabilities_have_columns() -> None:
     assert [c.name for c in set_columns(VARIABLE)] == ["class_set", "best_class_set"]
     assert set_prefixes(tasks.get("stellar_parameters")) == ()

@@ -79,3 +79,11 @@ def test_a_classifier_uses_what_was_chosen() -> None:
     rows = decode_classes({k: v[:5] for k, v in outputs.items()}, [True] * 5, calibration, "abcd", "letter")
     wanted = class_probabilities(outputs["logits"][:5], calibration)
     assert [[row[f"p_{c}"] for c in "abcd"] for row in rows] == [pytest.approx(one.tolist()) for one in wanted]
+
+
+def test_an_object_without_finite_scores_spoils_no_calibration() -> None:
+    logits, likelihood = sky(400, 7, confused=False)
+    outputs = {"logits": logits.astype(np.float32), "embedding": logits[:, :2].astype(np.float32)}
+    whole = fit_calibration(outputs, likelihood)
+    spoilt = {name: np.concatenate([value, np.full((3, value.shape[1]), np.nan)]) for name, value in outputs.items()}
+    assert fit_calibration(spoilt, np.concatenate([likelihood, likelihood[:3]])) == whole

@@ -49,6 +49,17 @@ def test_classes_novel_and_taught_objects_are_marked(space: EmbeddingSpace) -> N
     assert numbers.axes[1].get_ylabel() == "teff / K"
 
 
+def test_the_legend_counts_all_objects_where_only_some_are_drawn(
+    space: EmbeddingSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.embedding_map.SHOWN", 10)
+    values = ["a"] * 20 + ["b"] * 9 + [None]
+    figure = draw_map(space, flatten(space, known(30, 4)), values, [False] * 30, [None] * 30, "class")
+    assert drawn(figure) == ["training objects", "a (20)", "b (9)", "no answer (1)"]
+    shown = [line.get_xydata() for line in figure.axes[0].get_lines() if line.get_label() != "training objects"]
+    assert sum(len(one) for one in shown) == 10
+
+
 def test_what_is_far_away_is_drawn_on_the_border(space: EmbeddingSpace) -> None:
     vectors = known(1000, 5)
     vectors[0] += 1e6

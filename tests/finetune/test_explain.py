@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,13 @@ from finetune import spectral_grid as grid
 from finetune import tasks
 from finetune.attribution import answers_at, attentions, integrated_gradients, make_function, rollout, shuffled
 from finetune.bundle import Bundle, bundled, load_bundle
-from finetune.explain import Explained, Explainer, run_explain
+from finetune.explain import Explained, Explainer, Target, run_explain
 from finetune.explain_report import ELSEWHERE, make_report, parts_of, strongest
-from finetune.explanation import ExplainedArray, Explanation, in_order, log_odds
+from finetune.explanation import ExplainedArray, Explanation, Places, in_order, log_odds
 from finetune.faithfulness import FRACTIONS, Groups, deletion, judge_curves
 from finetune.inputs import list_files
 from finetune.network import Network
+from finetune.object_sample import sample_records
 from finetune.spectral_explain import continuum
 from finetune.task import Prepared
 from finetune.training_options import OptionsError
@@ -175,6 +177,56 @@ def test_objects_of_files_are_drawn_by_seed(bundle: Bundle, tmp_path: Any) -> No
     assert drawn(4, 0) == drawn(4, 0)
     assert drawn(4, 0) != drawn(4, 1)
     assert len(drawn(100, 0)) == 18
+
+
+@pytest.mark.usefixtures("toys")
+def test_objects_are_drawn_from_all_files(bundle: Bundle, tmp_path: Any) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.toy").write_text("TOY\n" + "".join(f"{number + k / 10}\n" for k in range(8)))
+    found = run_explain(bundle.path, list_files([str(tmp_path)]), n=6, steps=2, task=TOY)
+    assert Counter(one.place[0] for one in found.objects) == {"0.toy": 2, "1.toy": 2, "2.toy": 2}
+    few = list_files([str(tmp_path)])
+    (tmp_path / "1.toy").write_text("TOY\n1\n")
+    found = run_explain(bundle.path, few, n=6, steps=2, task=TOY)
+    assert len(found.objects) == 6, "more of the larger files where one has too few"
+    assert Counter(one.place[0] for one in found.objects)["1.toy"] == 1
+
+
+@pytest.mark.usefixtures("toys")
+def test_files_of_one_name_in_two_folders_are_two_files(tmp_path: Any) -> None:
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "same.toy").write_text(f"TOY\n{number}\n")
+    files = list_files([str(tmp_path / "0"), str(tmp_path / "1")])
+    assert len(list(sample_records(files, TASK.record, 5, 0))) == 2
+
+
+@pytest.mark.usefixtures("toys")
+def test_each_reject_is_told_once(tmp_path: Any) -> None:
+    (tmp_path / "0.toy").write_text("TOY\n1\n")
+    (tmp_path / "1.toy").write_text("no toy\n")
+    files = list_files([str(tmp_path)])
+    for n in (1, 2, 5):
+        found = list(sample_records(files, TASK.record, n, 0))
+        assert sorted(type(one).__name__ for one in found) == ["LightCurve", "Reject"], n
+
+
+def test_what_belongs_to_no_part_is_added_up_over_the_arrays() -> None:
+    def where(*part: str) -> Places:
+        nothing = np.full(len(part), np.nan)
+        return Places(
+            group=np.arange(len(part)), part=part, position=nothing, position_y=nothing, value=np.zeros(len(part))
+        )
+
+    target = Target(
+        name="x", unit="", value=1.0, nothing=0.0, attribution={"a": np.array([1.0, 2.0]), "b": np.array([-4.0])},
+        incomplete=0.0, curves={}, shuffled=(0.0, 0.0),
+    )  # fmt: skip
+    one = Explained(
+        object_id="x", place=("x", "", 0), prepared={}, measured={}, answer={},
+        places={"a": where("line", ""), "b": where("")}, targets=(target,),
+    )  # fmt: skip
+    assert parts_of(one, target) == {"line": (1.0, 1.0, 1), ELSEWHERE: (-2.0, 6.0, 2)}
 
 
 # --- what ships ---

@@ -11,8 +11,9 @@ import pytest
 from astropy.table import Table
 
 from finetune.dataset import stream_records
-from finetune.generate import make_wanted, run_fit, run_generate
+from finetune.generate import _sides, run_fit, run_generate
 from finetune.generation import load_generator
+from finetune.generation_options import make_wanted
 from finetune.inputs import list_files
 from finetune.pretrain import run_pretrain
 from finetune.pretrained import PretrainedError
@@ -161,6 +162,92 @@ def test_a_missing_range_comes_back_through_the_readers(spectra: Path, tmp_path:
         run_generate(spectra / "backbone", inputs, tmp_path / "x.ecsv", wavelengths="8000:9000")
 
 
+@pytest.mark.parametrize("error", ["", ",flux_err"])
+def test_observed_pixels_beside_a_generated_range_are_read_back(spectra: Path, tmp_path: Path, error: str) -> None:
+    one = read(spectra / "survey", Spectrum)[0]
+    red = (one.wavelength > 5000) & ~one.mask
+    rows = zip(one.wavelength[red], one.flux[red], 1 / np.sqrt(one.ivar[red]), strict=True)
+    lines = [f"{w:.4f},{f:.5g}" + (f",{e:.5g}" if error else "") for w, f, e in rows]
+    (tmp_path / "cut.csv").write_text(f"wavelength_vac,flux{error}\n" + "\n".join(lines) + "\n")
+    target = tmp_path / "both.ecsv"
+    run_generate(
+        spectra / "backbone", [str(tmp_path / "cut.csv")], target, wavelengths="4300:5000", observed=True,
+        method="classical",
+    )  # fmt: skip
+    (back,) = read(target, Spectrum)
+    good = ~back.mask & (back.ivar > 0)
+    assert (good & (back.wavelength > 5005)).sum() > 0.95 * red.sum()
+    assert (good & (back.wavelength < 4995)).sum() > 50
+    noise = np.median(1 / np.sqrt(back.ivar[good & (back.wavelength > 5005)]))
+    assert 0.5 < noise / np.median(1 / np.sqrt(one.ivar[red])) < 2
+
+
+@pytest.mark.parametrize(
+    ("header", "offset", "name", "zero"),
+    [
+        ("hjd", 2400000.5, "hmjd", 0.0), ("bjd", 2400000.5, "bjd", 2400000.5), ("bjd", 0.5, "bjd", 2400000.5),
+        ("hjd", 0.5, "hmjd", 0.0), ("jd", 2400000.5, "mjd", 0.0), ("mjd", 0.0, "mjd", 0.0),
+        ("time", -52000.0, "time", 0.0),
+    ],
+)  # fmt: skip
+def test_moments_are_called_what_they_are(
+    curves: Path, tmp_path: Path, header: str, offset: float, name: str, zero: float
+) -> None:
+    lines = write_star(tmp_path / "star.csv", 907, "gr").read_text().splitlines()
+    first = float(lines[1].split(",")[0])
+    moved = [f"{float(t) + offset:.6f},{rest}" for t, rest in (line.split(",", 1) for line in lines[1:])]
+    (tmp_path / "star.csv").write_text("\n".join([lines[0].replace("mjd", header), *moved]) + "\n")
+    target = tmp_path / "i.ecsv"
+    run_generate(curves / "backbone", [str(tmp_path / "star.csv")], target, band="i")
+    found = Table.read(target, format="ascii.ecsv")
+    assert [one for one in ("mjd", "hmjd", "bjd", "time") if one in found.colnames] == [name]
+    assert found[name][0] == pytest.approx(first + zero + (offset if name == "time" else 0), abs=0.01)
+    (back,), (whole,) = read(target, LightCurve), read(tmp_path / "star.csv", LightCurve)
+    assert back.time[0] == pytest.approx(whole.time[0], abs=0.01)
+    assert (back.mjd is None) == (whole.mjd is None)
+
+
+def test_a_flux_without_a_unit_is_generated_in_its_own(curves: Path, tmp_path: Path) -> None:
+    lines = write_star(tmp_path / "star.csv", 908, "g").read_text().splitlines()
+    (tmp_path / "star.csv").write_text("\n".join([lines[0], *(line.replace(",g", ",Q") for line in lines[1:])]) + "\n")
+    target = tmp_path / "dense.ecsv"
+    run_generate(curves / "backbone", [str(tmp_path / "star.csv")], target, cadence="50", observed=True)
+    (back,), (own,) = read(target, LightCurve), read(tmp_path / "star.csv", LightCurve)
+    assert back.unit == own.unit == "relative"
+    assert back.time.size == own.time.size + 50
+    assert 0.3 < np.median(back.flux) / np.median(own.flux) < 3
+
+
+def test_an_answer_is_never_asked_nor_judges(curves: Path, tmp_path: Path) -> None:
+    star = write_star(tmp_path / "star.csv", 909, "gr")
+    made = tmp_path / "survey" / "made.ecsv"
+    made.parent.mkdir()
+    run_generate(curves / "backbone", [str(star)], made, band="i", observed=True)
+    with pytest.raises(OptionsError, match="a part of it was generated"):
+        run_generate(curves / "backbone", [str(made)], tmp_path / "x.ecsv", cadence="50")
+    for number in range(910, 914):
+        write_star(tmp_path / "survey" / f"star{number}.csv", number)
+    backbone = load_generator(curves / "backbone").backbone
+    sides = _sides(backbone, [str(tmp_path / "survey")], 0, {}, {})
+    assert sorted(r.object_id for side in sides for r, _ in side) == [f"star{n}" for n in range(910, 914)]
+
+
+def test_the_first_rows_of_a_file_do_not_judge_alone(
+    curves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for star in range(60):
+        header, *rows = write_star(tmp_path / "star.csv", star).read_text().splitlines()
+        lines += [f"{row},s{star:02d}" for row in rows]
+    (tmp_path / "star.csv").unlink()
+    (tmp_path / "all.csv").write_text("\n".join([f"{header},object_id", *lines]) + "\n")
+    monkeypatch.setattr("finetune.generate.TRAIN", 6)
+    monkeypatch.setattr("finetune.generate.HELD", 6)
+    train, held = _sides(load_generator(curves / "backbone").backbone, [str(tmp_path / "all.csv")], 0, {}, {})
+    assert (len(train), len(held)) == (6, 6)
+    assert max(int(r.object_id[1:]) for r, _ in train) > 30, "not the first of a file that may be sorted"
+
+
 def test_nothing_is_overwritten_and_every_fault_is_told(curves: Path, tmp_path: Path) -> None:
     star = write_star(tmp_path / "new.csv", 904, "gr")
     before = star.read_bytes()
@@ -193,6 +280,9 @@ def test_a_backbone_is_not_asked_before_it_was_judged(curves: Path, tmp_path: Pa
     blob[-1] ^= 1
     (folder / "generation.safetensors").write_bytes(bytes(blob))
     with pytest.raises(PretrainedError, match=r"generation\.safetensors is damaged"):
+        load_generator(folder)
+    (folder / "generation.json").write_text("[]")
+    with pytest.raises(PretrainedError, match=r"generation\.json is damaged"):
         load_generator(folder)
     (folder / "generation.json").unlink()
     with pytest.raises(PretrainedError, match="was not judged yet"):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from finetune import spectral_grid as grid
 from finetune.error_model import ErrorModel, fit_errors
-from finetune.generation import find_generation
+from finetune.generation import Judged, find_generation, object_numbers, summary
+from finetune.generation_options import METHODS
 from finetune.light_curve_process import band_covariance, condition
 from finetune.masked_light_curves import hide_band, trivial
 from finetune.masked_spectra import hide_range
 from finetune.pretrained import PretrainedError
+from finetune.spectral_input import prepare, unit_flux
 from finetune.spectral_library import Library
 from finetune.spectral_tokens import N_PATCH
+from finetune.training_options import OptionsError
+from transforms.records import Spectrum
 
 
 def test_errors_follow_what_they_depend_on_and_cover_new_objects() -> None:
@@ -127,3 +133,70 @@ def test_hide_range_hides_one_run_and_leaves_two_patches() -> None:
 def test_stamps_are_not_asked() -> None:
     with pytest.raises(PretrainedError, match="no flux, no unit and no error"):
         find_generation("stamps")
+
+
+def judged(kind: str, group: int, residual: float, seed: int = 0) -> list[Judged]:
+    rng = np.random.default_rng([seed, group])
+    spread = residual * rng.choice([-1.0, 1.0], 6)
+    return [Judged(kind, method, spread, np.full(6, 0.01), rng.random((6, 2)), group) for method in METHODS]
+
+
+def test_every_object_counts_alike_however_often_it_was_asked() -> None:
+    found = [one for group in range(10) for one in judged("band", group, 1.0 if group else 4.0)]
+    found += [one for seed in range(1, 4) for one in judged("band", 0, 4.0, seed)]
+    told = summary(found)["band"]
+    assert told["objects"] == 10
+    assert told["classical"]["rms"] == pytest.approx(1.3)
+
+
+def test_a_kind_that_few_objects_judge_has_no_error_to_give() -> None:
+    found = [one for group in range(20) for one in judged("band", group, 1.0)]
+    found += [one for group in range(3) for one in judged("cadence", group, 1.0)]
+    assert set(summary(found)) == {"band"}
+
+
+def test_records_of_one_object_are_one_object() -> None:
+    records = [Spectrum(source=f"{i}", object_id=name, **FLAT) for i, name in enumerate(("a", "b", "a", "", ""))]
+    assert object_numbers(records) == [0, 1, 0, 2, 3], "those without a name are objects of their own"
+
+
+FLAT = {"wavelength": np.arange(4000.0, 4010.0), "flux": np.ones(10, np.float32), "mask": np.zeros(10, bool)}
+
+
+@pytest.mark.parametrize(("first", "frame"), [(3700.0, ""), (6000.0, ""), (6000.0, "rest")])
+def test_prepared_flux_comes_back_in_the_unit_of_the_file(first: float, frame: str) -> None:
+    wave = np.arange(first, 7300.0)
+    flux = np.where((wave > 6860) & (wave < 6970), 30.0, 7.0)  # the Earth's oxygen, which ``prepare`` takes out
+    record = Spectrum(
+        source="x", wavelength=wave, flux=flux.astype(np.float32), mask=np.zeros(wave.size, bool), frame=frame,
+        ivar=np.full(wave.size, 1e2, np.float32),
+    )  # fmt: skip
+    prepared = prepare(record)
+    bins = grid.wavelengths()
+    good = (prepared["ivar"] > 0) & (bins > first + 5) & (bins < 6800)
+    np.testing.assert_allclose(unit_flux(record) * prepared["flux"][good], 7.0, rtol=1e-5)
+
+
+def test_a_library_of_spectra_that_cover_little_says_so() -> None:
+    flux, ivar = np.ones(grid.N_PIXEL, np.float32), np.ones(grid.N_PIXEL, np.float32)
+    ivar[: grid.N_PIXEL // 2] = 0
+    with pytest.raises(OptionsError, match=r"0 of 20 training spectra hold data in 80% of the bins"):
+        find_generation("spectra").learn([(None, {"flux": flux, "ivar": ivar})] * 20)
+
+
+def test_a_dense_question_takes_little_memory() -> None:
+    rng = np.random.default_rng(7)
+
+    def draw(n: int) -> tuple[np.ndarray, ...]:
+        return rng.uniform(0, 100, n), rng.random((n, 3)), rng.integers(0, 2, n)
+
+    seen = (*draw(100), rng.standard_normal(100), np.full(100, 0.1))
+    covariance, asked = np.array([[0.15, 0.14], [0.14, 0.15]]), draw(20_000)
+    tracemalloc.start()
+    mean, sigma = condition(covariance, seen, asked)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40e6
+    some = np.r_[:5, 10_000:10_005, 19_995:20_000]
+    again = condition(covariance, seen, tuple(one[some] for one in asked))
+    np.testing.assert_allclose(again, (mean[some], sigma[some]))

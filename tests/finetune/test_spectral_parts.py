@@ -215,3 +215,16 @@ def test_conformal_factors_cover_by_class():
     assert lookup(table, "b")[:, 0] == pytest.approx([4, 8], rel=0.05)
     assert np.array_equal(lookup(table, "rare"), lookup(table, "all"))
     assert len(table["all"]) == len(LEVELS)
+
+
+def test_a_quantity_that_few_of_a_class_know_takes_the_factor_of_all():
+    error = np.abs(np.random.default_rng(3).normal(0, 1, (400, 2)))
+    names = ["a"] * 100 + ["b"] * 300
+    error[:100] *= 3
+    error[:60, 1] = np.nan  # 40 of class a know the second quantity
+    table = factors(error, np.ones_like(error), names)
+    assert lookup(table, "a")[0, 0] > 2
+    assert lookup(table, "a")[:, 1] == pytest.approx(lookup(table, "all")[:, 1])
+    error[:100, 1] = np.nan
+    table = factors(error, np.ones_like(error), names)
+    assert lookup(table, "a")[:, 1] == pytest.approx(lookup(table, "all")[:, 1]), "not 1: that calibrates nothing"

@@ -144,6 +144,15 @@ def test_a_map_of_the_table(catalog: str, capsys: pytest.CaptureFixture[str], tm
     assert "values" not in night
 
 
+@pytest.mark.parametrize("column", ["novelty", "taught_class", "model_digest"])
+def test_a_map_is_coloured_by_any_column(
+    catalog: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, column: str
+) -> None:
+    (told,) = said(capsys, "map", catalog, TABLE, "--output", str(tmp_path / "map"), "--column", column)
+    assert (told["objects"], told["novel"]) == (59, 19)
+    assert told.get("values", {}).get("no answer", 0) == (58 if column == "taught_class" else 0)
+
+
 def test_unknown_objects_are_grouped(catalog: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = tmp_path / "unknown.csv"
     rows = said(capsys, "unknown", catalog, TABLE, "--smallest", "4", "--output", str(output))
@@ -199,6 +208,7 @@ def test_a_class_is_taught_and_shown_from_the_next_run_on(
         (["unknown", "CATALOG", "galaxy_morphology"], "nightcat run --embeddings"),
         (["map", "CATALOG", "galaxy_morphology", "--output", "OUT"], "nightcat run --embeddings"),
         (["map", "CATALOG", TABLE, "--output", "OUT", "--column", "colour"], "has no column 'colour'"),
+        (["map", "CATALOG", TABLE, "--output", "OUT", "--column", "embedding"], "a list gives no colour"),
         (["unknown", "CATALOG", TABLE, "--night", "2026-11-26"], "no run of night 2026-11-26"),
         (["teach", TABLE, "--class", "odd", "--catalog", "CATALOG", "--ids", "odd-100"], "--output, or a --registry"),
         (["teach", TABLE, "--class", "rrab", "--catalog", "CATALOG", "--output", "OUT", "--ids", "odd-100"], "already"),

@@ -222,3 +222,22 @@ def bundled_or_none():
         return bundled(TASK.name)
     except BundleError:
         return None
+
+
+def test_spectra_without_an_answer_calibrate_nothing():
+    rng = np.random.default_rng(0)
+
+    def draw(n, scatter, covered):
+        ivar = np.full(grid.N_PIXEL, 1e4, np.float32)
+        ivar[int(covered * grid.N_PIXEL) :] = 0
+        outputs = {
+            "value": rng.normal(0, scatter, (n, 2, 3)), "log_error": np.full((n, 2, 3), -2.0),
+            "base": np.zeros((n, 3)), "log_distance": rng.normal(0, scatter, n), "log_chi2": rng.normal(0, scatter, n),
+        }  # fmt: skip
+        prepared = [{"flux": np.ones(grid.N_PIXEL, np.float32), "ivar": ivar}] * n
+        return outputs, prepared, [{"labels": np.zeros(3)}] * n
+
+    whole, bits_of = draw(100, 0.1, 1.0), draw(30, 50.0, 0.02)
+    both = {name: np.concatenate([values, bits_of[0][name]]) for name, values in whole[0].items()}
+    found = TASK.calibrate(both, [*whole[1], *bits_of[1]], [*whole[2], *bits_of[2]])
+    assert found == TASK.calibrate(*whole)

@@ -225,3 +225,18 @@ def test_shipped_model_knows_real_rr_lyrae(shipped, data):
 
 def test_bundle_is_small():
     assert sum(f.stat().st_size for f in bundled("variable_star").iterdir()) < 8 * 2**20
+
+
+def test_light_curves_without_an_answer_calibrate_nothing():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, len(TASK.classes), 200)
+    logits = rng.normal(0, 1, (200, len(TASK.classes)))
+    logits[np.arange(200), truth] += 2
+    outputs = {"logits": logits, "outside": rng.uniform(0, 1, 200)}
+    targets = [{"target": np.array(t)} for t in truth]
+    prepared = [{"valid": np.ones(20), "thinned": np.zeros(1)}] * 200
+    whole = TASK.calibrate(outputs, prepared, targets)
+    outside = np.r_[outputs["outside"], np.full(50, 9.0)]
+    more = {"logits": np.concatenate([logits, -5 * logits[:50]]), "outside": outside}
+    few = [*prepared, *[{"valid": np.zeros(20), "thinned": np.zeros(1)}] * 50]
+    assert TASK.calibrate(more, few, [*targets, *targets[:50]]) == whole
