@@ -1,4 +1,5 @@
-"""Write docs/data_sets.md from what ``near_duplicates``, ``label_noise`` and ``class_sets`` left in benchmarks/results.
+"""Write docs/data_sets.md from what ``near_duplicates``, ``label_noise``, ``label_queue`` and ``class_sets`` left in
+benchmarks/results.
 
 ``python -m benchmarks.data_sets_page``
 """
@@ -11,6 +12,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
+#: Ways to choose stars for a label.
+QUEUES = {"random": "at random", "doubt": "by doubt alone", "queue": "by `label-queue`"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -49,6 +52,21 @@ def label_noise() -> list[str]:
     return lines
 
 
+def label_queue() -> list[str]:
+    found = read("label_queue")
+    before, low, high = found["before"]
+    lines = [f"`{found['command']}`: macro-F1 of {found['seeds']} trainings on {found['n_test']} stars that lend no label",
+             f"(before: {before:.3f} [{low:.3f}, {high:.3f}]); {found['n_pool']:,} stars to choose from.", "",
+             "| labels | chosen | macro-F1 | more than at random | classes of the first draw |",
+             "|---:|---|---|---|---|"]  # fmt: skip
+    for labels, ways in found["labels"].items():
+        for way, one in ways.items():
+            score, more = ("{:.3f} [{:.3f}, {:.3f}]".format(*one[name]) for name in ("macro_f1", "over_random"))
+            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(one["classes"].items()))
+            lines.append(f"| {labels} | {QUEUES[way]} | {score} | {'' if way == 'random' else more} | {kinds} |")
+    return lines
+
+
 def class_sets() -> list[str]:
     found = read("class_sets")
     if not found:
@@ -68,7 +86,7 @@ def class_sets() -> list[str]:
 
 def main() -> None:
     text = [part("data_sets"), "", *near_duplicates(), "", part("data_sets_labels"), "", *label_noise(), "",
-            part("data_sets_sets"), "", *class_sets()]  # fmt: skip
+            part("data_sets_queue"), "", *label_queue(), "", part("data_sets_sets"), "", *class_sets()]  # fmt: skip
     (DOCS / "data_sets.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
     print("wrote docs/data_sets.md")
 

@@ -102,7 +102,7 @@ def trained(data: source.Data, folder: Path, way: Way, rows: list[int], seed: in
     initialise = task.options.get("initialise")
     if initialise is not None:
         initialise(model, examples, prepared, data.baseline(rows))
-    if not (initialise is not None and way.method == "head"):  # that of the stamps has trained the head already
+    if not (data.start_trains_head and way.method == "head"):
         model = apply_method(model, parse_method(way.method), task.options["head"])
         pairs = [(one, task.encode(e.labels)) for e, one in zip(examples, prepared, strict=True)]
         SurveyTrainer(task, model, pairs, [], options, seed, str(args.work / f"scratch_{task.name}")).fit()
@@ -129,21 +129,21 @@ def chosen(data: source.Data, labels: int, seed: int) -> list[int]:
 def run_one(
     data: source.Data, folder: Path, labels: int, seed: int, args: argparse.Namespace
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Answers of all ways for one draw of labels, kept in a file."""
-    path = args.work / f"{args.task}_{labels}_{seed}_{args.steps}_{args.pretrain_steps}.npz"
-    if not path.exists():
-        rows = chosen(data, labels or len(data.train), seed)
-        found: dict[str, np.ndarray] = {}
-        for name, way in WAYS.items():
+    """Answers of all ways for one draw of labels, kept in a file for each way."""
+    rows = chosen(data, labels or len(data.train), seed)
+    found = {}
+    for name in (*WAYS, "classical"):
+        path = args.work / f"{args.task}_{labels}_{seed}_{args.steps}_{args.pretrain_steps}_{name}.npz"
+        if not path.exists():
             start = time.process_time()
-            model = trained(data, folder, way, rows, seed, args)
-            found |= {f"{name}|{condition}": value for condition, value in answers(data.task, model, data).items()}
+            if name == "classical":
+                said = data.classical([data.train[i] for i in rows], [data.prepared[i] for i in rows])
+            else:
+                said = answers(data.task, trained(data, folder, WAYS[name], rows, seed, args), data)
+            np.savez(path, **said)
             print(f"{len(rows)} labels, seed {seed}, {name}: {time.process_time() - start:.0f} CPU s", flush=True)
-        classical = data.classical([data.train[i] for i in rows], [data.prepared[i] for i in rows])
-        found |= {f"classical|{condition}": value for condition, value in classical.items()}
-        np.savez(path, **found)
-    stored = np.load(path)
-    return {way: {c: stored[f"{way}|{c}"] for c in data.conditions} for way in (*WAYS, "classical")}
+        found[name] = dict(np.load(path))
+    return found
 
 
 def intervals(

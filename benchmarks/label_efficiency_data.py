@@ -47,6 +47,7 @@ class Data:
     elsewhere: str  #: Package with a network that was pretrained on something else.
     baseline: Callable[[list[int]], Any]  #: What the start of a network needs of the task's own, for training objects.
     figures: tuple[tuple[str, Callable[[np.ndarray, np.ndarray], float], bool], ...]
+    start_trains_head: bool = False  #: Whether the start of a network trains its head already.
 
 
 def _median(column: int) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -169,7 +170,7 @@ def galaxies(root: Path, work: Path) -> Data:
         train=[examples[i] for i in inside], prepared=[prepared[i] for i in inside],
         truth=stamps.label[outer] == "spirals", conditions={"real": [prepared[i] for i in outer]},
         answer=answer, classical=classical, stratum=lambda example: str(example.labels["morphology_class"]),
-        elsewhere=IMAGENET, baseline=baseline, figures=(("area under the ROC", _area, True),),
+        elsewhere=IMAGENET, baseline=baseline, start_trains_head=True, figures=(("area under the ROC", _area, True),),
     )  # fmt: skip
 
 

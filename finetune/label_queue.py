@@ -94,8 +94,14 @@ def queue(task: Task, rows: Rows, points: np.ndarray | None, count: int) -> list
         pool = order[: POOL * count]
         scale = worth[pool] / max(float(worth[pool].max(initial=0)), 1e-9)
         order = pool[spread(points[pool], scale, count)]
-    reasons = [(unsure, 0.8, "unsure"), (novel, 0.95, "unlike the training objects"), (apart, 1.0, "answers disagree")]
-    return [(int(i), [text for value, least, text in reasons if value[i] >= least]) for i in order[:count]]
+    return [(int(i), _reasons(unsure[i], novel[i], apart[i])) for i in order[:count]]
+
+
+def _reasons(unsure: float, novel: float, apart: float) -> list[str]:
+    """What makes an object worth a label; of one that is nowhere extreme, what comes nearest to it."""
+    told = [("unsure", unsure, 0.8), ("unlike the training objects", novel, 0.95), ("answers disagree", apart, 1.0)]
+    found = [text for text, value, least in told if value >= least]
+    return found or [max(told[:2], key=lambda one: float(np.nan_to_num(one[1], nan=-1.0)))[0]]
 
 
 def _rank(values: np.ndarray) -> np.ndarray:

@@ -38,7 +38,9 @@ class MaskedSpectraConfig(SpectralConfig):
     Parameters
     ----------
     decoder_layers : int
-        Layers of the decoder.
+        Layers of the decoder. With one, an encoder of 128 by 4 layers stayed for good where the mean of all spectra is
+        (masked error 0.155 against its 0.144 on MILES, at any rate from 2e-4 to 1e-3); with two it is past it within
+        100 steps.
     **kwargs : Any
         Of ``SpectralConfig``.
     """
@@ -318,7 +320,7 @@ OBJECTIVE = Objective(
     mask=0.5,
     build_defaults={
         "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512,
-        "dropout": 0.05, "drop_continuum": 0.35, "decoder_layers": 1,
+        "dropout": 0.05, "drop_continuum": 0.35, "decoder_layers": 2,
     },
     training={
         "steps": 4000, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.05, "warmup": 0.05, "ema": 0.997,

@@ -80,7 +80,7 @@ def partial_log_loss(probability: np.ndarray, likelihood: np.ndarray) -> float:
     """
     if not len(probability):
         return float("nan")
-    return float(-np.log(np.clip((probability * likelihood).sum(axis=1), 1e-9, None)).mean())
+    return float(-np.log(np.clip((probability * likelihood).sum(axis=1), 1e-9, None)).mean()) + 0.0  # never -0
 
 
 def responsibilities(probability: np.ndarray, likelihood: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def _unknown(options: Namespace) -> int:
     )  # fmt: skip
     _write(options, rows)
     count = len({row["group"] for row in rows if row["group"] >= 0})
-    title = f"{options.table}: {len(rows)} objects far from all training objects, {count} groups"
+    title = f"{options.table}: {len(rows)} objects far from all training objects, {count} group{'s' * (count != 1)}"
     if options.json:
         _tell(options, title, rows, ("group", "distance"))
         return EXIT_OK

@@ -57,6 +57,13 @@ def test_with_embeddings_no_two_of_a_kind_stand_first() -> None:
     assert [i for i, _ in queue(CLASSIFIER, rows, points, 2)] == [0, 20]
 
 
+def test_every_object_has_a_reason() -> None:
+    rows = [classified(0.5 + 0.01 * i, novelty=0.5) for i in range(40)]
+    reasons = dict(queue(CLASSIFIER, rows, None, 40))
+    assert all(reasons.values())
+    assert reasons[30] == ["unsure"]
+
+
 def test_objects_without_an_answer_are_not_offered() -> None:
     assert queue(CLASSIFIER, [classified(None, novelty=None)] * 3, None, 2) == []
     assert queue(CLASSIFIER, [], None, 2) == []
