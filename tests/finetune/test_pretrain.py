@@ -21,6 +21,7 @@ from finetune.training_options import OptionsError
 from finetune.unlabelled import Stream, prepare_files
 from finetune.watched_trainer import TrainingError
 from pipeline.cli import main
+from transforms.simulate.night import Size, write_night
 from transforms.simulate.spectra import simulate_spectra
 from transforms.simulate.spectrum_files import write_sdss_plate
 
@@ -284,3 +285,11 @@ def test_a_process_that_was_killed_is_gone_on_with(survey: Path, tmp_path: Path)
     assert resumed.returncode == 0
     one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_the_default_sizes_learn_more_than_what_all_spectra_look_like(tmp_path: Path) -> None:
+    write_night(tmp_path, 1, Size(fields=0, stamps=0, spectra=160, light_curves=0, broken=False))
+    options = {"steps": 150, "batch_size": 16, "evaluations": 1, "held_out": 0.2}
+    found = run_pretrain("spectra", [str(tmp_path / "night")], tmp_path / "backbone", options=options)
+    assert found["masked_error"]["model"] < 0.9 * found["masked_error"]["mean_object"]
