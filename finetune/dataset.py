@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +32,7 @@ from transforms.records import FileRef, Identity, Item, Reject
 MERGED = "merged_near_duplicates"  #: Count of groups that became part of another one.
 RADIUS = 1.0  #: arcsec; default radius of a match by position.
 _PACKED = (".gz", ".bz2", ".xz", ".fz")
+_KEPT: ContextVar[Path | None] = ContextVar("kept", default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +80,37 @@ def read_records(
     (FileRef, list of Identity or Reject)
         For each file its measured records, and a reject for each part that was refused.
     """
+    kept = _KEPT.get()
     for file in files:
-        yield file, list(stream_records(file, record, reader_options, measure_options))
+        if kept is None or not file.digest:
+            yield file, list(stream_records(file, record, reader_options, measure_options))
+            continue
+        known = [file.url, file.source, file.digest, record.__name__, dict(reader_options), dict(measure_options)]
+        path = kept / hashlib.sha256(json.dumps(plain(known), sort_keys=True).encode()).hexdigest()
+        if not path.exists():
+            path.write_bytes(pickle.dumps(list(stream_records(file, record, reader_options, measure_options))))
+        found: list[Identity | Reject] = pickle.loads(path.read_bytes())  # noqa: S301 - written above, by this process
+        yield file, found
+
+
+@contextmanager
+def read_once(folder: Path) -> Iterator[None]:
+    """Read and measure every file once, however often it is asked for meanwhile.
+
+    Measuring costs far more than reading back what was measured, and a retraining asks for the same files to plan, to
+    train, for the gate and for the report.
+
+    Parameters
+    ----------
+    folder : Path
+        Has the disk space: what was measured lies below it, in a hidden folder that is removed in the end.
+    """
+    with TemporaryDirectory(prefix=".measured-", dir=folder, ignore_cleanup_errors=True) as kept:
+        before = _KEPT.set(Path(kept))
+        try:
+            yield
+        finally:
+            _KEPT.reset(before)
 
 
 def stream_records(

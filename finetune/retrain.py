@@ -25,7 +25,7 @@ from finetune.added_classes import FEWEST, Classes, judge_added, labelled, not_l
 from finetune.bundle import Bundle, BundleError, bundled, check_version, load_bundle
 from finetune.bundle_files import INFO
 from finetune.commands import SPLIT, Say, find_task, quiet, read_dataset, run_evaluate, run_train
-from finetune.dataset import content_digest
+from finetune.dataset import content_digest, read_once
 from finetune.evaluate import DRAWS
 from finetune.gate import Limits
 from finetune.inputs import InputError
@@ -352,28 +352,37 @@ def _carry_out(
     report["waiting"] = config.get("waiting", {})
     try:
         _check_files(files)
-        candidate = _candidate(folder)
-        if candidate is None:
-            _plan(registry, task, folder, files, start, report["waiting"], say)
-            candidate = _train(task, folder, files, start, config["options"], policy, say)
-        report["candidate"] = candidate.digest[:DIGITS]
-        report["trained"] = {name: candidate.info.data.get(name) for name in ("train", "validation", "refused")}
-        if config.get("added"):
-            report["added"] = judge_added(
-                task, config["added"], _unseen(task, folder, files, candidate), candidate, start, say=say
-            )
-        if report["waiting"]:
-            report["taught"] = _taught(candidate, report["waiting"])
-        faults = not_learnt(report.get("added", {}))
-        gate = _decided(registry, task.name, candidate) or _judge(
-            registry, task, folder, files, candidate, policy, faults, say
-        )
-        report |= {"gate": gate, "outcome": "refused" if gate["refused"] else "promoted"}
-        report["held_out"] = _held_out(task, folder, files, candidate, start, policy, say)
+        with read_once(folder):
+            _act(registry, task, folder, files, start, config, policy, report, say)
     except HOPELESS as error:
         report |= {"outcome": "failed", "error": f"{type(error).__name__}: {error}"}
     _close(folder, report)
     return report
+
+
+def _act(
+    registry: Registry, task: Task, folder: Path, files: Sequence[FileRef], start: Bundle | None,
+    config: Mapping[str, Any], policy: Policy, report: dict[str, Any], say: Say,
+) -> None:  # fmt: skip
+    """Train, judge and promote; what came of it is added to the report."""
+    candidate = _candidate(folder)
+    if candidate is None:
+        _plan(registry, task, folder, files, start, report["waiting"], say)
+        candidate = _train(task, folder, files, start, config["options"], policy, say)
+    report["candidate"] = candidate.digest[:DIGITS]
+    report["trained"] = {name: candidate.info.data.get(name) for name in ("train", "validation", "refused")}
+    if config.get("added"):
+        report["added"] = judge_added(
+            task, config["added"], _unseen(task, folder, files, candidate), candidate, start, say=say
+        )
+    if report["waiting"]:
+        report["taught"] = _taught(candidate, report["waiting"])
+    faults = not_learnt(report.get("added", {}))
+    gate = _decided(registry, task.name, candidate) or _judge(
+        registry, task, folder, files, candidate, policy, faults, say
+    )
+    report |= {"gate": gate, "outcome": "refused" if gate["refused"] else "promoted"}
+    report["held_out"] = _held_out(task, folder, files, candidate, start, policy, say)
 
 
 def _check_files(files: Sequence[FileRef]) -> None:

@@ -10,6 +10,7 @@ import os
 import pkgutil
 import resource
 import signal
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import finetune.dataset
 import finetune.retrain
 import finetune.trainer
 from finetune import tasks
@@ -88,6 +90,21 @@ def test_the_first_model_is_trained_judged_and_promoted(tmp_path: Path) -> None:
     assert not (folder / "checkpoints").exists()
     known = json.loads((tmp_path / "models" / "toy" / "test.json").read_text())
     assert known["labels"] == str(folder / "frozen.csv")
+
+
+def test_files_are_measured_once_and_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, seen = material(tmp_path / "sky"), Counter[str]()
+    read = finetune.dataset.stream_records
+
+    def counted(file: Any, *rest: Any) -> Any:
+        seen[file.source] += 1
+        return read(file, *rest)
+
+    monkeypatch.setattr("finetune.dataset.stream_records", counted)
+    report = retrain(given, tmp_path / "models")
+    assert report["outcome"] == "promoted"
+    assert seen == {file.source: 1 for file in given.files}
+    assert not list(Path(report["path"]).glob(".*"))
 
 
 def test_the_same_again_does_nothing(tmp_path: Path) -> None:
