@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import set_seed
 
 from benchmarks import label_efficiency_data as source
 from finetune.arguments import pair
@@ -35,7 +34,7 @@ from finetune.network import Network, run_network
 from finetune.pretrain import run_pretrain
 from finetune.pretrained import load_pretrained
 from finetune.task import Task
-from finetune.train import with_backbone
+from finetune.train import start_model, with_backbone
 from finetune.trainer import SurveyTrainer
 from finetune.training_options import make_options, read_settings
 
@@ -85,23 +84,19 @@ def backbone(data: source.Data, args: argparse.Namespace) -> Path:
 
 def trained(data: source.Data, folder: Path, way: Way, rows: list[int], seed: int, args: argparse.Namespace) -> Any:
     """One net, trained for a fixed number of steps on a few labels."""
-    given = {
+    given: dict[str, Any] = {
         "steps": args.steps, "batch_size": args.batch_size, "evaluations": 0, "seed": seed, "learning_rate": args.rate,
         "method": way.method, "ema": 0.98, "bf16": way.elsewhere,
     }  # fmt: skip
-    examples, prepared = [data.train[i] for i in rows], [data.prepared[i] for i in rows]
-    found = open_backbone(data.elsewhere if way.elsewhere else str(folder), data.task)
-    build = found.build_options(data.task.options.get("build", {}))
+    name = data.elsewhere if way.elsewhere else str(folder)
+    if way.filled:
+        given["backbone"] = name
+    build = open_backbone(name, data.task).build_options(data.task.options.get("build", {}))
     task, options = with_backbone(data.task, build, make_options(data.task, given))
     if not way.filled:  # nothing was learnt that a smaller rate should keep
         options = replace(options, lr_factors=data.task.options["training"].get("lr_factors", {}))
-    set_seed(seed)
-    model = task.build(**build)
-    if way.filled:
-        found.fill(model)
-    initialise = task.options.get("initialise")
-    if initialise is not None:
-        initialise(model, examples, prepared, data.baseline(rows))
+    examples, prepared = [data.train[i] for i in rows], [data.prepared[i] for i in rows]
+    model = start_model(task, build, examples, prepared, data.baseline(rows), options)
     if not (data.start_trains_head and way.method == "head"):
         model = apply_method(model, parse_method(way.method), task.options["head"])
         pairs = [(one, task.encode(e.labels)) for e, one in zip(examples, prepared, strict=True)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,14 @@ import numpy as np
 import torch
 
 from benchmarks import label_efficiency_data as source
-from benchmarks.variable_folds import macro_f1
+from benchmarks.methods import interval, resampled, scored, tuned, untouched
 from finetune.bundle import bundled, load_bundle
 from finetune.label_queue import queue, uncertainty
 from finetune.neighbours import coordinates
-from finetune.network import Network, run_network
 from finetune.predict import load_predictor
-from finetune.train import start_model, start_options
-from finetune.trainer import SurveyTrainer
-from finetune.training_options import make_options
 
 HERE = Path(__file__).resolve().parent
 WAYS = ("random", "doubt", "queue")
-DRAWS = 2000
 
 
 def ranked(data: source.Data, count: int) -> dict[str, list[int]]:
@@ -49,33 +43,11 @@ def ranked(data: source.Data, count: int) -> dict[str, list[int]]:
     return {"doubt": doubt.tolist()[:count], "queue": [i for i, _ in queue(data.task, rows, points, count)]}
 
 
-def tuned(data: source.Data, rows: list[int], seed: int, steps: int) -> np.ndarray:
-    """Answers for the test stars after a training on the labels of some."""
-    task = data.task
-    given = {
-        "steps": steps, "batch_size": 32, "evaluations": 0, "seed": seed, "learning_rate": 3e-4, "ema": 0.98,
-        "start": str(bundled(task.name)), "members": 1,
-    }  # fmt: skip
-    options = make_options(task, given)
-    examples, prepared = [data.train[i] for i in rows], [data.prepared[i] for i in rows]
-    model = start_model(task, start_options(task, options), examples, prepared, task.baseline(), options)
-    pairs = [(one, task.encode(e.labels)) for e, one in zip(examples, prepared, strict=True)]
-    with tempfile.TemporaryDirectory() as scratch:
-        SurveyTrainer(task, model, pairs, [], options, seed, scratch).fit()
-    return data.answer(run_network(Network([model.eval()], torch.device("cpu")), data.conditions["real"], 32))
-
-
 def measure_all(data: source.Data, args: argparse.Namespace) -> dict[str, Any]:
     """Macro-F1 by way and number of labels, and what each way has over chance."""
-    bundle = load_bundle(bundled(data.task.name))
-    before = data.answer(
-        run_network(Network(bundle.models(data.task)[:1], torch.device("cpu")), data.conditions["real"], 32)
-    )
-    rng = np.random.default_rng(0)
-    n = len(data.truth)
-    picks = [np.arange(n), *(rng.integers(0, n, n) for _ in range(DRAWS))]
-    found: dict[str, Any] = {"labels": {}, "n_pool": len(data.train), "n_test": n, "seeds": args.seeds}
-    found["before"] = _interval(np.array([macro_f1(data.truth[p], before[p]) for p in picks]))
+    picks = resampled(len(data.truth))
+    found: dict[str, Any] = {"labels": {}, "n_pool": len(data.train), "n_test": len(data.truth), "seeds": args.seeds}
+    found["before"] = interval(scored(data, [untouched(data)], picks))
     for labels in args.labels:
         chosen = {way: [rows] * args.seeds for way, rows in ranked(data, labels).items()}
         chosen["random"] = [
@@ -84,23 +56,19 @@ def measure_all(data: source.Data, args: argparse.Namespace) -> dict[str, Any]:
         ]
         scores, kinds = {}, {}
         for way in WAYS:
-            answers = [tuned(data, rows, seed, args.steps) for seed, rows in enumerate(chosen[way])]
-            scores[way] = np.array([np.mean([macro_f1(data.truth[p], a[p]) for a in answers]) for p in picks])
+            answers = [tuned(data, rows, "full", seed, args)["answers"] for seed, rows in enumerate(chosen[way])]
+            scores[way] = scored(data, answers, picks)
             kinds[way] = dict(Counter(str(data.train[i].labels["variable_class"]) for i in chosen[way][0]))
             print(labels, way, kinds[way], round(float(scores[way][0]), 3), flush=True)
         found["labels"][str(labels)] = {
             way: {
-                "macro_f1": _interval(scores[way]),
-                "over_random": _interval(scores[way] - scores["random"]),
+                "macro_f1": interval(scores[way]),
+                "over_random": interval(scores[way] - scores["random"]),
                 "classes": kinds[way],
             }
             for way in WAYS
         }
     return found
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    return [round(float(v), 4) for v in (values[0], *np.percentile(values[1:], [2.5, 97.5]))]
 
 
 def main() -> None:

@@ -88,21 +88,28 @@ def untouched(data: source.Data) -> np.ndarray:
     )
 
 
+def resampled(n: int) -> list[np.ndarray]:
+    """All test objects, then bootstrap draws of them."""
+    rng = np.random.default_rng(0)
+    return [np.arange(n), *(rng.integers(0, n, n) for _ in range(DRAWS))]
+
+
+def scored(data: source.Data, answers: list[np.ndarray], picks: list[np.ndarray]) -> np.ndarray:
+    """Macro-F1, mean over some runs, of each draw of test objects."""
+    return np.array([np.mean([macro_f1(data.truth[p], a[p]) for a in answers]) for p in picks])
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """The value of all objects, and 95 percent of what the draws give."""
+    return [round(float(v), 4) for v in (values[0], *np.percentile(values[1:], [2.5, 97.5]))]
+
+
 def compare(
     data: source.Data, numbers: Sequence[int], methods: Sequence[str], args: argparse.Namespace, backbone: str = ""
 ) -> dict[str, Any]:
     """Every method at every number of labels, with what full fine-tuning has over it, paired over test objects."""
-    rng = np.random.default_rng(0)
-    n = len(data.truth)
-    picks = [np.arange(n), *(rng.integers(0, n, n) for _ in range(DRAWS))]
-
-    def scores(answers: list[np.ndarray]) -> np.ndarray:
-        return np.array([np.mean([macro_f1(data.truth[p], a[p]) for a in answers]) for p in picks])
-
-    def interval(values: np.ndarray) -> list[float]:
-        return [round(float(v), 4) for v in (values[0], *np.percentile(values[1:], [2.5, 97.5]))]
-
-    before = scores([untouched(data)])
+    picks = resampled(len(data.truth))
+    before = scored(data, [untouched(data)], picks)
     found: dict[str, Any] = {"before": interval(before), "labels": {}}
     for labels in numbers:
         runs: dict[str, list[dict[str, Any]]] = {}
@@ -111,7 +118,7 @@ def compare(
                 tuned(data, chosen(data, labels, seed), method, seed, args, backbone) for seed in range(args.seeds)
             ]
             print(f"{labels} labels, {method} {backbone}: {sum(r['cpu'] for r in runs[method]):.0f} CPU s", flush=True)
-        score = {method: scores([run["answers"] for run in own]) for method, own in runs.items()}
+        score = {method: scored(data, [run["answers"] for run in own], picks) for method, own in runs.items()}
         found["labels"][str(labels)] = {
             method: {
                 "macro_f1": interval(score[method]),

@@ -137,7 +137,7 @@ def stream_records(
     """
     tallies = Tallies()
     with Source(file, reader_options) as source:
-        for items in attempt("ingest", _items, tallies, source, record, where=describe(file)):
+        for items in attempt("ingest", items_of, tallies, source, record, where=describe(file)):
             if isinstance(items, Reject):
                 yield items
                 continue
@@ -146,7 +146,21 @@ def stream_records(
                 yield from measured_records(entries, item, tallies, measure_options)
 
 
-def _items(source: Source, record: type) -> list[Item]:
+def items_of(source: Source, record: type) -> list[Item]:
+    """Parts of a file, where it is of the wanted kind.
+
+    Parameters
+    ----------
+    source : Source
+        Open.
+    record : type
+        Record class that is wanted.
+
+    Returns
+    -------
+    list of Item
+        Empty for a file of another kind.
+    """
     kind = identify(source)
     return list(kind.items(source)) if STEPS[kind.record][2] is record else []
 

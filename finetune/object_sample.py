@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from finetune.dataset import items_of
 from transforms.attempt import Tallies, attempt, describe
-from transforms.measure import STEPS
 from transforms.objects import measured_records
-from transforms.readers import Source, formats, identify
+from transforms.readers import Source, formats
 from transforms.readers.format import Entry
 from transforms.records import FileRef, Identity, Item, Reject
 
@@ -162,7 +162,7 @@ def _of_file(
     """Measured objects of one file; a generator, so that a caller that has enough can stop it."""
     tallies = Tallies()
     with Source(file, reader_options) as source:
-        for items in attempt("ingest", _items, tallies, source, record, where=describe(file)):
+        for items in attempt("ingest", items_of, tallies, source, record, where=describe(file)):
             if isinstance(items, Reject):
                 yield items
                 continue
@@ -177,11 +177,6 @@ def _of_file(
                         continue
                     for entry in entries:
                         yield from measured_records(partial(iter, [entry]), item, tallies, measure_options)
-
-
-def _items(source: Source, record: type) -> list[Item]:
-    kind = identify(source)
-    return list(kind.items(source)) if STEPS[kind.record][2] is record else []
 
 
 def _entries(
