@@ -77,16 +77,26 @@ def throughput(folder: Path, n: int, rounds: int, tasks: list[str], timings: Pat
                 times[route].append([*timed(route, night, (task,), folder / f"out-{route}"), load])
                 timings.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
                 print(task, route, *(f"{value:.1f}" for value in times[route][-1]), flush=True)
-        wall = {route: statistics.median(t[0] for t in took) for route, took in times.items()}
+        wall = {route: [t[0] for t in took] for route, took in times.items()}
         cpu = {route: statistics.median(t[1] for t in took) for route, took in times.items()}
         count = round(times["ours"][0][2])
         lines.append(
-            f"| `{task}` | {count} | {count / wall['ours']:.1f} | {wall['bare'] / wall['ours']:.2f} | "
-            f"{wall['script'] / wall['ours']:.2f} | {cpu['ours']:.1f}, {cpu['bare']:.1f}, {cpu['script']:.1f} |"
+            f"| `{task}` | {count} | {count / statistics.median(wall['ours']):.1f} | "
+            f"{_faster(wall['bare'], wall['ours'])} | {_faster(wall['script'], wall['ours'])} | "
+            f"{cpu['ours']:.1f}, {cpu['bare']:.1f}, {cpu['script']:.1f} |"
         )
         print(lines[-1], flush=True)
     timings.unlink(missing_ok=True)
     return lines
+
+
+def _faster(other: list[float], ours: list[float]) -> str:
+    """The median over the rounds of how much longer the other took, and its range.
+
+    Each round is compared within itself: rounds of several days meet a machine that is twice as fast on one of them.
+    """
+    ratios = sorted(a / b for a, b in zip(other, ours, strict=True))
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 class Watched(NamedTuple):

@@ -20,6 +20,8 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from pipeline.lean import import_beam
+
 _CHUNK = 1 << 16
 #: Of ours, with all that lies in them, and what these import only where it is needed.
 PACKAGES = ("transforms", "transforms.numerics", "transforms.readers", "finetune.tasks")
@@ -66,6 +68,7 @@ def main() -> None:
 
 def import_all() -> None:
     """Import what a worker uses but its models."""
+    import_beam()
     for name in MODULES:
         importlib.import_module(name)
     for name in PACKAGES:

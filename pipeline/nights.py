@@ -210,6 +210,9 @@ def _execute(
 ) -> dict[str, Any]:
     from pipeline.accounting import check, from_counters
     from pipeline.commit import commit, staged_files, staging_folder
+    from pipeline.lean import import_beam
+
+    import_beam()
     from pipeline.engine import run_graph
     from pipeline.survey import Plan
     from transforms.store import Store
