@@ -26,6 +26,7 @@ from finetune.jsonfile import json_bytes
 from finetune.masked import Objective
 from finetune.task import Prepared, Task
 from transforms.attempt import Tallies, attempt, describe
+from transforms.flags import bits
 from transforms.records import FileRef, Identity, Reject
 from transforms.store import Store
 
@@ -185,6 +186,10 @@ def _prepared(
     for record in stream_records(file, task.record, reader, measure):
         if isinstance(record, Reject):
             yield record
+            continue
+        if record.flags & bits("GENERATED"):
+            reason = "a part of it was generated, and not observed"
+            yield Reject(stage="prepare", error="Generated", reason=reason, **describe(record))
             continue
         for prepared in attempt("prepare", task.prepare, tallies, record, where=describe(record)):
             if isinstance(prepared, Reject):

@@ -14,7 +14,7 @@ from pipeline.catalog import PRIMARY, UNPLACED
 from pipeline.footers import arrow_schema
 from pipeline.hats import CatalogError
 from pipeline.ledger import Ledger
-from pipeline.tables import table_columns
+from pipeline.tables import known_classes, table_columns
 
 EMBEDDING = "embedding"
 SHOWN = 3  #: Objects that a message names.
@@ -49,7 +49,7 @@ def read_rows(
     CatalogError
         Where there is no such table, or nothing was committed.
     """
-    wanted = _schema(table, columns)
+    wanted = _schema(catalog, table, columns)
     for data in _files(catalog, table, night):
         for group in range(data.num_row_groups):
             found = _group(data, group, wanted, embedded)
@@ -79,7 +79,7 @@ def read_named(catalog: str, table: str, ids: Sequence[str], some: list[str]) ->
     CatalogError
         As ``read_rows``.
     """
-    wanted, names = _schema(table, (*IDENTITY, EMBEDDING)), pa.array(sorted(set(ids)), pa.string())
+    wanted, names = _schema(catalog, table, (*IDENTITY, EMBEDDING)), pa.array(sorted(set(ids)), pa.string())
     for data in _files(catalog, table, None):
         if EMBEDDING not in data.schema_arrow.names:
             continue
@@ -96,11 +96,43 @@ def _any_embedding(data: pq.ParquetFile, group: int) -> bool:
     return bool(pc.any(pc.is_valid(data.read_row_group(group, columns=[EMBEDDING])[EMBEDDING])).as_py())
 
 
-def _schema(table: str, columns: Sequence[str]) -> pa.Schema:
+def classes_there(catalog: str, table: str) -> tuple[str, ...]:
+    """Classes that a table of a catalog knows: those of its task, and those that were added to a model that ran.
+
+    Parameters
+    ----------
+    catalog : str
+        The catalog.
+    table : str
+        A task's name.
+
+    Returns
+    -------
+    tuple of str
+        Those that were added last, in the order in which they came; empty for no classifier.
+
+    Raises
+    ------
+    CatalogError
+        Where there is no such table, or nothing was committed.
+    """
+    runs = Ledger(catalog).runs()
+    if not runs:
+        raise CatalogError([f"{catalog!r}: no run was committed to it"])
+    columns = [c.name for run in runs for c in run.columns.get(table, ())]
+    try:
+        return known_classes(table, columns)
+    except KeyError as error:
+        raise CatalogError([str(error.args[0])]) from error
+
+
+def _schema(catalog: str, table: str, columns: Sequence[str]) -> pa.Schema:
     try:
         known = {column.name: column for column in table_columns(table)}
     except KeyError as error:
         raise CatalogError([str(error.args[0])]) from error
+    if not set(columns) <= set(known):  # only then is it worth asking the catalog
+        known = {column.name: column for column in table_columns(table, classes_there(catalog, table))}
     odd = [name for name in columns if name not in known]
     if odd:
         raise CatalogError([f"table {table!r} has no column {odd[0]!r}; nightcat describe {table} lists them"])

@@ -22,7 +22,8 @@ def import_beam() -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns that bson is not there, which is what we want
     try:
-        sys.modules.update(dict.fromkeys(hidden))  # None there is Python's own way to say "cannot be imported"
+        for name in hidden:
+            sys.modules[name] = None  # type: ignore[assignment] # Python's own way to say "cannot be imported"
         import apache_beam  # noqa: F401
     finally:
         logger.setLevel(level)

@@ -10,7 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.embedded import EMBEDDING, IDENTITY, NoEmbedding, one_model, read_named, read_rows, vectors
+from pipeline.embedded import (
+    EMBEDDING,
+    IDENTITY,
+    NoEmbedding,
+    classes_there,
+    one_model,
+    read_named,
+    read_rows,
+    vectors,
+)
 from pipeline.hats import CatalogError
 from transforms.flags import bits
 
@@ -354,6 +363,9 @@ def label_queue(
     from finetune.neighbours import coordinates
 
     task = get_task(table)
+    classes = classes_there(catalog, table)
+    if task.with_classes is not None and classes != task.classes:  # else an object between a new class and another
+        task = task.with_classes(classes)  # would be taken for one that the model is sure of
     best = tuple(dict.fromkeys((*columns_of_best(task), *uncertainty_columns(task))))
     names = (*IDENTITY, *best, *PLACE)
     points = None

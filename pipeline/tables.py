@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transforms.columns import IDENTITY, PROVENANCE, REJECTS, Column, unique
@@ -60,13 +60,58 @@ def table_columns(name: str, classes: Sequence[str] = ()) -> tuple[Column, ...]:
     return unique((*IDENTITY, *task.all_columns(), *measure.columns(task.record), *PROVENANCE))
 
 
-def describe_table(name: str) -> dict[str, Any]:
+def known_classes(name: str, columns: Iterable[str]) -> tuple[str, ...]:
+    """Classes that a table with these columns knows: those of the task, and those that were added to a model of it.
+
+    Parameters
+    ----------
+    name : str
+        A task's name, ``rejects`` or ``drift``.
+    columns : iterable of str
+        Names of the columns that are there.
+
+    Returns
+    -------
+    tuple of str
+        A class beyond the task's is one that has all columns that the task gives a class; empty for no classifier.
+
+    Raises
+    ------
+    KeyError
+        For a table that does not exist.
+    """
+    if name in _OTHERS:
+        return ()
+    if name not in table_names():
+        raise KeyError(f"no table named {name!r}; there are {', '.join(table_names())}")
+    from finetune import tasks
+
+    task = tasks.get(name)
+    if task.with_classes is None:
+        return task.classes
+    there = list(dict.fromkeys(columns))
+    mark = "some_further_class"  # stands for a name
+    more = {column.name for column in task.with_classes((*task.classes, mark)).all_columns() if mark in column.name}
+    (first, *others) = sorted(more, key=len)
+    start = first.removesuffix(mark)
+    found = [column.removeprefix(start) for column in there if column.startswith(start)]
+    own = {column.name for column in task.all_columns()}
+    added = [
+        one for one in found
+        if start + one not in own and one not in task.classes and all(c.replace(mark, one) in there for c in others)
+    ]  # fmt: skip
+    return (*task.classes, *added)
+
+
+def describe_table(name: str, classes: Sequence[str] = ()) -> dict[str, Any]:
     """Everything that ``nightcat describe`` shows, as plain values.
 
     Parameters
     ----------
     name : str
         A task's name, ``rejects`` or ``drift``.
+    classes : sequence of str
+        That the model knows, where it knows more than the task has.
 
     Returns
     -------
@@ -74,7 +119,7 @@ def describe_table(name: str) -> dict[str, Any]:
         ``table``, ``description``, ``reference``, ``columns`` and ``flags``.
     """
     about: dict[str, Any] = {"table": name, "description": _OTHERS.get(name, ""), "reference": ""}
-    columns = table_columns(name)
+    columns = table_columns(name, classes)
     if name not in _OTHERS:
         from finetune import tasks
 

@@ -203,6 +203,7 @@ def _add_catalog_commands(add: _Add) -> None:
     _add_display(command)
     command = add("describe", "pipeline.cli.look:describe", "Describe every column and flag bit of a table.")
     command.add_argument("table", metavar="TABLE", help="a task's name, rejects or drift")
+    command.add_argument("--catalog", help="as this catalog has it, with the classes that were added to a model")
     _add_display(command)
     command = add("formats", "pipeline.cli.look:list_formats", "List the file formats that are read.")
     _add_display(command)

@@ -6,6 +6,7 @@ import json
 from argparse import Namespace
 from collections import Counter
 from functools import partial
+from typing import Any
 
 from pipeline.cli import EXIT_FOUND, EXIT_OK, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
@@ -116,12 +117,26 @@ def describe(options: Namespace) -> int:
     int
         Exit code: 2 for a table that does not exist.
     """
+    if options.catalog:
+        return guarded(options.catalog, None, partial(_describe_there, options))
     from pipeline.tables import describe_table
 
     try:
         about = describe_table(options.table)
     except KeyError as error:
         return fail(str(error.args[0]), EXIT_USAGE)
+    return _show_table(options, about)
+
+
+def _describe_there(options: Namespace) -> int:
+    """The table as a catalog has it, with the columns of classes that were added to a model."""
+    from pipeline.embedded import classes_there
+    from pipeline.tables import describe_table
+
+    return _show_table(options, describe_table(options.table, classes_there(options.catalog, options.table)))
+
+
+def _show_table(options: Namespace, about: dict[str, Any]) -> int:
     if options.json:
         print(json.dumps(about))
         return EXIT_OK

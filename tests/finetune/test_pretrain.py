@@ -138,6 +138,20 @@ def test_prepared_inputs_are_kept_and_used_again(survey: Path, tmp_path: Path, m
     assert sum(len(rows) for rows in first.batches("train", 8, 10)) == 10
 
 
+def test_what_a_model_made_is_not_learnt_from(tmp_path: Path) -> None:
+    night = tmp_path / "night"
+    night.mkdir()
+    for name, generated in (("seen", "false"), ("made", "true")):
+        lines = "".join(f"{59000 + i / 2},{15 + i % 3},0.1,g,{generated}\n" for i in range(40))
+        (night / f"{name}.csv").write_text("mjd,mag,mag_err,band,generated\n" + lines)
+    objective = find_objective("light_curves")
+    task = tasks.get(objective.task)
+    found = prepare_files(list_files([str(night)]), task, objective, tmp_path, share=0.5, seed=0)
+    assert found.count("train") + found.count("held") == 1
+    (refused,) = found.refused
+    assert (refused["source"].split("/")[-1], refused["error"]) == ("made.csv", "Generated")
+
+
 def test_the_stream_is_the_same_wherever_it_begins(survey: Path, tmp_path: Path) -> None:
     data = prepare_files(
         list_files([str(survey)]),

@@ -19,7 +19,7 @@ from pipeline.cli import main
 from pipeline.commit import commit
 from pipeline.embedded import read_named, read_rows, vectors
 from pipeline.hats import CatalogError
-from pipeline.similar import model_of_files, named
+from pipeline.similar import get_task, model_of_files, named
 from pipeline.sources import Inputs
 from pipeline.tables import table_columns
 from pipeline.verify import verify
@@ -41,11 +41,12 @@ def row(name: str, embedding: np.ndarray | None, night: str, **more: Any) -> dic
     }  # fmt: skip
 
 
-def make(root: Path, nights: dict[str, Sequence[dict[str, Any]]]) -> str:
+def make(root: Path, nights: dict[str, Sequence[dict[str, Any]]], classes: Sequence[str] = ()) -> str:
+    columns = table_columns(TABLE, classes)
     for number, (night, made) in enumerate(nights.items()):
         run_id = f"{night}-{number:012x}"
         fields = {"night": night, "versions": {TABLE: "v1"}, "order": 3, "stages": stages(1, len(made), 0)}
-        staged = stage(str(root), run_id, made, columns=table_columns(TABLE), table=TABLE)
+        staged = stage(str(root), run_id, made, columns=columns, table=TABLE)
         commit(str(root), run_id, staged, fields, Inputs((file("lc.csv"),)))
     assert verify(str(root)) == []
     return str(root)
@@ -173,6 +174,25 @@ def test_the_queue_can_be_filled_in(catalog: str, capsys: pytest.CaptureFixture[
         first = next(csv.DictReader(stream))
     assert first["variable_class"] == ""
     assert first["source"] == "lc.csv"
+
+
+def test_classes_that_were_added_count_and_are_described(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = get_task(TABLE).classes
+    zero = {f"best_p_{name}": 0.0 for name in own} | {"best_variable_class": "nova"}
+    torn = row("torn-1", None, "2026-11-24", **{**zero, "best_p_nova": 0.5, "best_p_rrab": 0.5})
+    sure = [row(f"sure-{i}", None, "2026-11-24", **{**zero, "best_p_nova": 1.0 - 0.01 * i}) for i in range(2, 12)]
+    root = make(tmp_path / "catalog", {"2026-11-24": [*sure, torn]}, (*own, "nova"))
+    (first,) = said(capsys, "label-queue", root, TABLE, "-n", "1")
+    assert first["object_id"] == "torn-1"
+    assert first["reasons"] == "unsure"
+    (there,) = said(capsys, "describe", TABLE, "--catalog", root)
+    (plain,) = said(capsys, "describe", TABLE)
+    new = {c["name"] for c in there["columns"]} - {c["name"] for c in plain["columns"]}
+    assert new == {"p_nova", "baseline_p_nova", "best_p_nova"}
+    (refused,) = said(capsys, "describe", "rejects", "--catalog", root)
+    assert refused["table"] == "rejects"
+    assert main(["describe", TABLE, "--catalog", str(tmp_path)]) == 2
+    assert "no run was committed" in capsys.readouterr().err
 
 
 def test_a_class_is_taught_and_shown_from_the_next_run_on(
