@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo test test-all lint bench prism clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,13 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Beam's portable runner in Go, of the release of Beam that is installed; without Go its tests are skipped.
+prism: $(BIN)/prism
+
+$(BIN)/prism: $(STAMP)
+	GOBIN=$(abspath $(BIN)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/python -c \
+	    "import importlib.metadata as m; print(m.version('apache-beam'))")
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipeline.engines import engine_flags
 from pipeline.forked_environment import ForkedEnvironment
 from pipeline.options import ConfigError, RunConfig
 from pipeline.survey import Plan, survey
@@ -42,7 +44,7 @@ def beam_flags(config: RunConfig, workers: int, forked: bool) -> list[str]:
     list of str
         Flags; those of the user come last and win.
     """
-    flags = [f"--runner={config.runner}", "--no_save_main_session"]
+    flags = [f"--runner={config.runner}", "--no_save_main_session", *engine_flags(config.wanted())]
     if config.runner in ("FnApiRunner", "DirectRunner") and workers > 1:
         flags.append(f"--direct_num_workers={workers}")
         if not forked:
@@ -81,6 +83,8 @@ def run_graph(config: RunConfig, plan: Plan, source: Workers | None = None) -> d
 
 
 def _run(pipeline: beam.Pipeline, config: RunConfig, plan: Plan, source: Workers) -> dict[str, int]:
+    # it warns at the very end of the process, when the screen is no longer kept clean, that it stops its server
+    logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
     try:
         survey(pipeline, plan)
         result = pipeline.run()

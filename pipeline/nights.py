@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models import Model
+from pipeline.option_kinds import AUTO
 from pipeline.options import RunConfig
 from pipeline.sources import Inputs, by_night, find_files, fingerprint
 from pipeline.tables import table_columns
 from pipeline.version import version
-from pipeline.workers import Workers, forks
+from pipeline.workers import EngineError, Workers, forks
 
+_LOG = logging.getLogger("nightcat")
 Watch = Callable[[int, int, str], AbstractContextManager[Any]]
 
 
@@ -214,6 +217,7 @@ def _execute(
 
     import_beam()
     from pipeline.engine import run_graph
+    from pipeline.engines import engine_of
     from pipeline.survey import Plan
     from transforms.store import Store
 
@@ -234,9 +238,22 @@ def _execute(
         staging=staging,
         order=fields["order"],
         heartbeat=heartbeat,
+        hints=config.hints(),
     )
+    left = engine_of(config.runner).retries if config.retries == AUTO else int(config.retries)
     with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
-        counters = run_graph(config, plan, workers)
+        while True:
+            try:
+                counters = run_graph(config, plan, workers)
+                break
+            except EngineError as error:
+                if left == 0:
+                    raise
+                _LOG.warning(
+                    "the engine broke the night off and it is done again, %d more times at most: %s", left, error
+                )
+                left -= 1
+                _clear(config.output, run_id, heartbeat)
     staged = staged_files(config.output, run_id)
     accounts = from_counters(counters)
     accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))
@@ -247,3 +264,13 @@ def _execute(
     if faults:
         raise SumsError(faults)
     return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain()}, inputs)
+
+
+def _clear(output: str, run_id: str, heartbeat: str) -> None:
+    """Take away what a run that was broken off has staged: the next one writes the same names."""
+    from pipeline.catalog import STAGING
+    from transforms.store import Store
+
+    Store(output).remove_tree(f"{STAGING}/{run_id}")
+    if heartbeat:
+        Path(heartbeat).mkdir(parents=True, exist_ok=True)

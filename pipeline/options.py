@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines import ENGINES, Wanted, engine_faults
 from pipeline.option_kinds import AUTO, flag, take
 from pipeline.sources import is_night
 from transforms.locations import location_fault
@@ -55,10 +56,17 @@ class RunConfig:
         Where and in which precision the models run.
     threads : int
         Torch threads of one worker.
+    engine : str
+        Preset that names the runner and its options (``pipeline.engines``); empty for the runner's own.
     runner : str
         Beam runner.
     workers : int or str
-        Worker processes of the local runner; ``"auto"``: as many as pay, given the inputs and the machine.
+        Worker processes of the local runner, parallel parts on another; ``"auto"``: as many as pay, given the inputs
+        and the machine, or as the engine is configured.
+    retries : int or str
+        How often a night that the engine broke off is done again under the same run id; ``"auto"``: as the preset says.
+    accelerator, min_ram : str
+        What the inference step is given where the engine grants it, in the words of Beam's resource hints.
     beam_options : tuple of str
         Passed to Beam as they are.
     order : int or None
@@ -86,8 +94,12 @@ class RunConfig:
     device: str = "auto"
     dtype: str = "fp32"
     threads: int = 1
+    engine: str = ""
     runner: str = "FnApiRunner"
     workers: int | str = AUTO
+    retries: int | str = AUTO
+    accelerator: str = ""
+    min_ram: str = ""
     beam_options: tuple[str, ...] = ()
     order: int | None = None
     targets: str = ""
@@ -97,6 +109,31 @@ class RunConfig:
     checksums: bool = True
     strict: bool = False
     force: bool = False
+
+    def wanted(self) -> Wanted:
+        """What the engine is asked for.
+
+        Returns
+        -------
+        Wanted
+            Runner, options, and the places that its workers must see.
+        """
+        inputs = {f"--input {spec}": spec.removeprefix("@") for spec in self.inputs}
+        places = {**inputs, "--output": self.output, "--targets": self.targets}
+        workers = self.workers if isinstance(self.workers, int) else 0
+        return Wanted(
+            runner=self.runner, options=self.beam_options, workers=workers, places=places, hints=bool(self.accelerator)
+        )
+
+    def hints(self) -> dict[str, str]:
+        """Resource hints of the inference step.
+
+        Returns
+        -------
+        dict of str to str
+            Empty where none was asked for.
+        """
+        return {name: value for name in ("accelerator", "min_ram") if (value := getattr(self, name))}
 
     def reader_options(self) -> dict[str, Any]:
         """Options of the readers.
@@ -217,6 +254,10 @@ def make_config(flags: Mapping[str, Any], file: Mapping[str, Any], known_tasks: 
         given |= {name for name in values if values[name]}
         faults += wrong
     taken["tasks"] = taken.get("tasks") or tuple(known_tasks)
+    if taken.get("engine") in ENGINES:
+        runner = ENGINES[taken["engine"]].runner
+        if taken.setdefault("runner", runner) != runner:
+            faults.append(f"--engine {taken['engine']} runs on {runner}, not on --runner {taken['runner']}")
     config = RunConfig(**taken)
     faults += [*_missing(given), *_check(config, known_tasks)]
     if faults:
@@ -257,7 +298,13 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
         re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", config.device) is not None,
         f"--device {config.device!r} is not one of auto, cpu, cuda, cuda:N, mps",
     )
+    need(config.engine in ("", *ENGINES), f"--engine {config.engine!r} is not one of {', '.join(ENGINES)}")
     need(config.runner in RUNNERS, f"--runner {config.runner!r} is not one of {', '.join(RUNNERS)}")
+    faults += engine_faults(config.wanted())
+    need(
+        config.retries == AUTO or (isinstance(config.retries, int) and config.retries >= 0),
+        f"--retries {config.retries!r} is not auto or a whole number",
+    )
     need(config.threads >= 1, f"--threads {config.threads!r} is not a whole number of at least 1")
     need(
         config.workers == AUTO or (isinstance(config.workers, int) and config.workers >= 1),

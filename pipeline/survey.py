@@ -43,6 +43,8 @@ class Plan:
         HEALPix order of the catalog.
     heartbeat : str
         Local folder of the heartbeats, empty for none.
+    hints : mapping of str to str
+        Beam's resource hints of the inference step.
     """
 
     files: tuple[FileRef, ...]
@@ -57,6 +59,7 @@ class Plan:
     staging: str
     order: int
     heartbeat: str = ""
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey(pipeline: beam.Pipeline, plan: Plan) -> None:
@@ -75,13 +78,16 @@ def survey(pipeline: beam.Pipeline, plan: Plan) -> None:
     ingested = files | "Ingest" >> Ingest(plan.reader_options, records)
     again = pipeline | "Items" >> beam.Create(list(plan.items)).with_output_types(Item)
     items = (ingested.items, again) | "AllItems" >> beam.Flatten()
-    inferred = items | "Infer" >> Infer(
+    step: beam.PTransform = Infer(
         tuple(model.loader for model in plan.models),
         plan.reader_options,
         plan.measure_options,
         constants,
         Heartbeat(plan.heartbeat),
     )
+    if plan.hints:  # another environment, which some engines give processes of its own
+        step = step.with_resource_hints(**plan.hints)
+    inferred = items | "Infer" >> step
     unopened = pipeline | "Unopened" >> beam.Create(list(plan.rejects))
     rejects = (unopened, ingested.rejects, inferred.rejects) | "AllRejects" >> beam.Flatten()
     tables = {model.task: table_columns(model.task, model.classes) for model in plan.models if model.classes}

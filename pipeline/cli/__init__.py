@@ -132,10 +132,21 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; default auto")
     command.add_argument("--dtype", metavar="DTYPE", help="fp32 or bf16; default fp32")
     command.add_argument("--threads", type=int, metavar="N", help="torch threads of one worker; default 1")
-    command.add_argument("--runner", metavar="RUNNER", help="Beam runner; default FnApiRunner")
     command.add_argument(
-        "--workers", type=_workers, metavar="N", help="worker processes of the local runner; default auto"
+        "--engine", metavar="ENGINE", help="local, prism, flink or dataflow: a runner with its options; default local"
     )
+    command.add_argument("--runner", metavar="RUNNER", help="Beam runner by name; default that of the engine")
+    command.add_argument(
+        "--workers", type=_workers, metavar="N", help="worker processes, or parallel parts on Flink; default auto"
+    )
+    command.add_argument(
+        "--retries",
+        type=_workers,
+        metavar="N",
+        help="times that a night which the engine broke off is done again; default auto: 2 on Flink, 0 elsewhere",
+    )
+    command.add_argument("--accelerator", metavar="HINT", help="of the inference step, where the engine grants it")
+    command.add_argument("--min-ram", metavar="SIZE", help="memory of the inference step, such as 8GB")
     command.add_argument("--order", type=int, metavar="K", help="HEALPix order of a new catalog's pixels; default 3")
     command.add_argument("--targets", metavar="FILE", help="target list (id, ra, dec) to cut stamps at")
     command.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold; default 4.5")

@@ -139,7 +139,7 @@ def test_options_of_a_runner_that_are_missing(tmp_path: Path, capsys: Say) -> No
     (tmp_path / "x.csv").write_text("x")
     arguments = ["run", "--input", str(tmp_path / "x.csv"), "--output", str(tmp_path / "c"), *NIGHT, "--quiet"]
     assert main([*arguments, "--runner", "DataflowRunner"]) == 2
-    assert "Missing required option: project" in capsys.readouterr().err
+    assert "DataflowRunner needs -- --project=ID" in capsys.readouterr().err
 
 
 def test_a_voice_is_heard_and_then_silent(tmp_path: Path) -> None:

@@ -23,13 +23,15 @@ def test_flags_win_over_file_over_defaults() -> None:
 def test_all_faults_are_reported_at_once_with_value_and_what_is_allowed() -> None:
     flags = {
         "night": "24.11.2026", "tasks": ["nope"], "dtype": "fp8", "device": "tpu", "runner": "Spark", "threads": 0,
-        "workers": -1, "order": 99, "threshold": 0.0, "targets": "/no/such", "bundles": {"galaxy_morphology": "/none"},
+        "workers": -1, "retries": -2, "engine": "spark",
+        "order": 99, "threshold": 0.0, "targets": "/no/such", "bundles": {"galaxy_morphology": "/none"},
         "light_curves": {"tim": "t", "time_system": "lunar"},
     }  # fmt: skip
     with pytest.raises(ConfigError) as caught:
         make_config(flags, {"colour": 1}, TASKS)
     text = str(caught.value)
-    values = ("colour", "--input", "--output", "24.11.2026", "nope", "fp8", "tpu", "Spark", "threads", "workers", "99",
+    values = ("colour", "--input", "--output", "24.11.2026", "nope", "fp8", "tpu", "Spark", "'spark'",
+              "threads", "workers", "-2", "99",
               "threshold", "/no/such", "/none", "'tim'", "lunar")  # fmt: skip
     for value in values:
         assert value in text
@@ -42,6 +44,7 @@ def test_each_value_of_a_file_must_be_of_its_kind_and_all_are_told(tmp_path: Pat
         'inputs = 3\noutput = 5\nbundles = "x"\nlight_curves = "x"\ndevice = 3\nnight = 20261124\nstrict = "no"\n'
         'force = 0\nthreads = true\nworkers = "2"\norder = 3.0\ntasks = 3\nthreshold = inf\ndtype = ["fp32"]\n'
         "targets = 1\nbeam_options = 1\nchecksums = 1\nembeddings = 1\nrunner = 1\nregistry = 1\n"
+        'engine = 1\nretries = "often"\naccelerator = 1\nmin_ram = 1\n'
     )
     content = read_toml(str(path))
     assert set(content) == {field.name for field in fields(RunConfig)}
