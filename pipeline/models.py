@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline.options import RunConfig
-from transforms.predictor import Loader
+from transforms.predictor import Loader, Predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,9 @@ def resolve_models(
     dtype: str,
     threads: int,
     embeddings: bool = False,
+    *,
+    registry: str = "",
+    remote: bool = False,
 ) -> tuple[Model, ...]:
     """Find and check the bundle of every task.
 
@@ -101,6 +107,10 @@ def resolve_models(
         Torch threads.
     embeddings : bool
         Whether the embedding of each object is wanted.
+    registry : str
+        Where a worker on another machine may fetch a model that it lacks; empty for nowhere.
+    remote : bool
+        Whether the workers are on other machines: only they can tell whether the device is there.
 
     Returns
     -------
@@ -112,12 +122,12 @@ def resolve_models(
     ModelError
         Where a bundle is missing, damaged or of another task, or the device is not there.
     """
-    from finetune import tasks as registry
+    from finetune import tasks as known
     from finetune.bundle import BundleError, bundled, load_bundle
-    from finetune.predict import DeviceError, loader, resolve_device
+    from finetune.predict import DeviceError, resolve_device
 
     try:
-        where = str(resolve_device(device))
+        where = device if remote else str(resolve_device(device))
     except DeviceError as error:
         raise ModelError(f"--device: {error}") from error
     models = []
@@ -129,7 +139,62 @@ def resolve_models(
             raise ModelError(f"the model of task {name!r} cannot be used: {error}") from error
         if bundle.info.task != name:
             raise ModelError(f"--bundle {name}={path}: this bundle is of task {bundle.info.task!r}")
-        load = loader(path, device=where, dtype=dtype, threads=threads, embeddings=embeddings)
-        record = registry.get(name).record
-        models.append(Model(name, str(path), bundle.digest[:16], record, where, load, tuple(bundle.info.classes)))
+        digest, record = bundle.digest[:16], known.get(name).record
+        load = partial(
+            load_anywhere, name, digest, str(path), registry, device=where, dtype=dtype, threads=threads,
+            embeddings=embeddings,
+        )  # fmt: skip
+        models.append(Model(name, str(path), digest, record, where, load, tuple(bundle.info.classes)))
     return tuple(models)
+
+
+def load_anywhere(task: str, digest: str, path: str, registry: str, **options: Any) -> Predictor:
+    """Load the model that a run was given, on whatever machine this is.
+
+    Parameters
+    ----------
+    task, digest : str
+        The task, and the first 16 digits of the model's digest.
+    path : str
+        Where the model lies on the machine that drives the run.
+    registry : str
+        Folder or URL of a registry that may hold it; empty for none.
+    **options
+        Of ``finetune.predict.load_predictor``.
+
+    Returns
+    -------
+    Predictor
+        Of the folder, or of the model that ships with this machine's package, or of the registry: of the first that
+        has the digest.
+
+    Raises
+    ------
+    ModelError
+        Where none of them has it: another model is never taken in its place.
+    """
+    from finetune.predict import loader
+
+    for place in _places(task, digest, path, registry):
+        predictor: Predictor = loader(place, **options)()
+        if predictor.digest[:16] == digest:
+            return predictor
+    where = f"the registry {registry!r}" if registry else "there is no --registry to fetch it from"
+    raise ModelError(
+        f"the model {digest} of task {task!r} is not on the machine of a worker: {path!r} is not there or is another "
+        f"one, the one that ships is another one, and {where}"
+    )
+
+
+def _places(task: str, digest: str, path: str, registry: str) -> Iterator[str]:
+    from finetune.bundle import BundleError, bundled
+    from finetune.registry import Registry, RegistryError
+
+    if Path(path).is_dir():
+        yield path
+    with suppress(BundleError):
+        if (own := str(bundled(task))) != path:
+            yield own
+    if registry:
+        with suppress(RegistryError):
+            yield str(Registry(registry).bundle(task, digest).path)

@@ -125,6 +125,30 @@ class RunConfig:
             runner=self.runner, options=self.beam_options, workers=workers, places=places, hints=bool(self.accelerator)
         )
 
+    @property
+    def remote(self) -> bool:
+        """Whether the workers may run on other machines than the driver.
+
+        Returns
+        -------
+        bool
+            True for Flink, Dataflow and a job server that the user named.
+        """
+        return self.runner in ("FlinkRunner", "DataflowRunner", "PortableRunner")
+
+    def where(self) -> str:
+        """The device that the workers are told to use.
+
+        Returns
+        -------
+        str
+            As asked for; for ``"auto"`` on other machines what the run asks the engine for: they must not choose each
+            for itself, or the catalog would depend on which worker had an object.
+        """
+        if self.device != AUTO or not self.remote:
+            return self.device
+        return "cuda" if self.accelerator else "cpu"
+
     def hints(self) -> dict[str, str]:
         """Resource hints of the inference step.
 

@@ -38,14 +38,12 @@ start() {
   mkdir -p "$dir"
   prepare
   export FLINK_CONF_DIR="$home/conf" FLINK_LOG_DIR="$home/log"
-  local common="-Drest.address=localhost -Drest.port=$port -Drest.bind-address=localhost"
+  local common=(-D rest.address=localhost -D "rest.port=$port" -D rest.bind-address=localhost)
   # a stream must outlive a lost worker: a slow host answers late, and Flink's own way to restart goes on for good
-  common+=" -Dheartbeat.timeout=120000 -Dpekko.ask.timeout=60s -Drestart-strategy.type=exponential-delay"
-  # shellcheck disable=SC2086
-  nohup "$home/bin/jobmanager.sh" start-foreground $common > "$home/log/jobmanager.out" 2>&1 &
+  common+=(-D heartbeat.timeout=120000 -D pekko.ask.timeout=60s -D restart-strategy.type=exponential-delay)
+  nohup "$home/bin/jobmanager.sh" start-foreground "${common[@]}" > "$home/log/jobmanager.out" 2>&1 &
   echo $! > "$dir/jobmanager.pid"
-  # shellcheck disable=SC2086
-  nohup "$home/bin/taskmanager.sh" start-foreground $common -Dtaskmanager.numberOfTaskSlots="$slots" \
+  nohup "$home/bin/taskmanager.sh" start-foreground "${common[@]}" -D "taskmanager.numberOfTaskSlots=$slots" \
     > "$home/log/taskmanager.out" 2>&1 &
   echo $! > "$dir/taskmanager.pid"
   for _ in $(seq 240); do

@@ -108,8 +108,9 @@ def _guarded(options: Namespace, config: Any, work: Callable[[Callable[[], Seque
         from pipeline.workers import EngineError
 
         load = partial(
-            resolve_models, config.tasks, config.bundles, config.device, config.dtype, config.threads, config.embeddings
-        )
+            resolve_models, config.tasks, config.bundles, config.where(), config.dtype, config.threads,
+            config.embeddings, registry=config.registry, remote=config.remote,
+        )  # fmt: skip
         try:
             with quiet_children(log) as screen, voice(screen if mode in ("live", "plain") else None):
                 results = work(load, lambda files, size, folder: Progress(mode, files, size, screen, folder))
