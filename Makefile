@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-all lint bench prism clean
+.PHONY: setup demo test test-all lint bench prism dataflow clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,14 @@ $(BIN)/prism: $(STAMP)
 	GOBIN=$(abspath $(BIN)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/python -c \
 	    "import importlib.metadata as m; print(m.version('apache-beam'))")
 
+# The Google libraries, apart: Beam imports them wherever it finds them, which slows every start.
+dataflow: .venv-gcp/.installed
+
+.venv-gcp/.installed: $(STAMP)
+	test -x .venv-gcp/bin/python || $(PYTHON) -m venv .venv-gcp
+	$(BIN)/uv pip install --quiet --python .venv-gcp/bin/python --constraint constraints.txt --editable '.[gcp,gcs]'
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +49,4 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-gcp demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ from pipeline.options import RunConfig
 from pipeline.sources import Inputs, by_night, find_files, fingerprint
 from pipeline.tables import table_columns
 from pipeline.version import version
-from pipeline.workers import EngineError, Workers, forks
+from pipeline.workers import EngineError, Workers, forks, worker_count
 
 _LOG = logging.getLogger("nightcat")
 Watch = Callable[[int, int, str], AbstractContextManager[Any]]
@@ -240,6 +240,7 @@ def _execute(
         heartbeat=heartbeat,
         hints=config.hints(),
     )
+    began = time.monotonic()
     left = engine_of(config.runner).retries if config.retries == AUTO else int(config.retries)
     with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
         while True:
@@ -263,7 +264,11 @@ def _execute(
     faults = check(accounts, rows, refused, tasks=(low, high))
     if faults:
         raise SumsError(faults)
-    return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain()}, inputs)
+    timing = {
+        "seconds": round(time.monotonic() - began, 3),
+        "processes": worker_count(config, inputs.files) if isinstance(config.workers, int) or not config.remote else 1,
+    }
+    return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain(), "timing": timing}, inputs)
 
 
 def _clear(output: str, run_id: str, heartbeat: str) -> None:

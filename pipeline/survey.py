@@ -78,16 +78,14 @@ def survey(pipeline: beam.Pipeline, plan: Plan) -> None:
     ingested = files | "Ingest" >> Ingest(plan.reader_options, records)
     again = pipeline | "Items" >> beam.Create(list(plan.items)).with_output_types(Item)
     items = (ingested.items, again) | "AllItems" >> beam.Flatten()
-    step: beam.PTransform = Infer(
+    inferred = items | "Infer" >> Infer(
         tuple(model.loader for model in plan.models),
         plan.reader_options,
         plan.measure_options,
         constants,
         Heartbeat(plan.heartbeat),
+        plan.hints,
     )
-    if plan.hints:  # another environment, which some engines give processes of its own
-        step = step.with_resource_hints(**plan.hints)
-    inferred = items | "Infer" >> step
     unopened = pipeline | "Unopened" >> beam.Create(list(plan.rejects))
     rejects = (unopened, ingested.rejects, inferred.rejects) | "AllRejects" >> beam.Flatten()
     tables = {model.task: table_columns(model.task, model.classes) for model in plan.models if model.classes}

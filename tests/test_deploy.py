@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from pipeline.cli import build_parser
+from pipeline.engines import Wanted, engine_faults
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 UNITS = sorted(path.name for path in (DEPLOY / "systemd").iterdir() if path.suffix in (".service", ".timer"))
@@ -63,6 +65,54 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for text in constants(DEPLOY / "airflow_dag.py").values():
         if text.startswith("nightcat "):
             yield "airflow_dag.py", shlex.split(text)[1:]
+
+
+def flink() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "flink" / "session.yaml").read_text()))
+
+
+def test_the_night_on_a_flink_cluster_is_a_command_that_we_take() -> None:
+    (job,) = [d for d in flink() if d["kind"] == "CronJob"]
+    (driver,) = containers(job)
+    words = driver["args"]
+    cut = words.index("--")
+    options = build_parser().parse_args(words[:cut])
+    assert (options.module, options.engine) == ("pipeline.cli.run:run", "flink")
+    places = {"--output": "/survey/catalog"}
+    asked = Wanted(runner="FlinkRunner", options=tuple(words[cut + 1 :]), workers=2, places=places)
+    assert engine_faults(asked) == []
+    parts = {d["metadata"]["name"]: d for d in flink() if d["kind"] == "Deployment"}
+    (service,) = [d for d in flink() if d["kind"] == "Service"]
+    assert asked.given["job_endpoint"] == f"{service['metadata']['name']}:8099"
+    assert {8099, 8098, 8081} <= {port["port"] for port in service["spec"]["ports"]}
+    workers = parts["nightcat-taskmanager"]["spec"]["template"]["spec"]["containers"]
+    pool = next(one for one in workers if one["name"] == "beam-worker-pool")
+    assert asked.given["environment_config"] == f"localhost:{pool['ports'][0]['containerPort']}"
+    assert pool["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert int(asked.given["sdk_worker_parallelism"]) == 1, "one process for each GPU"
+    assert options.workers == parts["nightcat-taskmanager"]["spec"]["replicas"]
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for part in (*parts.values(), job["spec"]["jobTemplate"])
+        for volume in part["spec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims == {d["metadata"]["name"] for d in flink() if d["kind"] == "PersistentVolumeClaim"}, (
+        "all see one disk"
+    )
+    settings = yaml.safe_load(next(d for d in flink() if d["kind"] == "ConfigMap")["data"]["config.yaml"])
+    assert settings["taskmanager"]["numberOfTaskSlots"] == 1
+    assert "--add-opens=java.base/java.util=ALL-UNNAMED" in settings["env"]["java"]["opts"]["all"]
+
+
+@pytest.mark.parametrize("name", ["flink", "dataflow"])
+def test_images_of_workers_are_made_from_ours_and_of_our_release_of_beam(name: str) -> None:
+    text = (DEPLOY / name / "Dockerfile").read_text()
+    assert "FROM nightcat:0.1.0" in text
+    found = set(
+        re.findall(r"(?:beam_[\w.]+:|==)(\d+\.\d+\.\d+)", text + (DEPLOY / "flink" / "session.yaml").read_text())
+    )
+    assert found == {version("apache-beam")}
 
 
 def test_every_scheduler_runs_all_three() -> None:

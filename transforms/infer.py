@@ -157,6 +157,8 @@ class Infer(beam.PTransform):
         As in ``InferFn``.
     progress : callable or None
         As in ``InferFn``.
+    hints : mapping of str to str
+        Beam's resource hints of the step that runs the models, and of nothing else.
     """
 
     loaders: Sequence[Loader]
@@ -164,6 +166,7 @@ class Infer(beam.PTransform):
     measure_options: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[..., None] | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, items: beam.PCollection) -> Any:
         """Attach the step.
@@ -180,4 +183,7 @@ class Infer(beam.PTransform):
         """
         step = InferFn(self.loaders, self.reader_options, self.measure_options, self.constants, self.progress)
         spread = items | "SpreadItems" >> beam.Reshuffle()
-        return spread | "Predict" >> beam.ParDo(step).with_outputs(REJECTS, main="rows")
+        predict: Any = beam.ParDo(step)
+        if self.hints:  # another environment, to which some engines give processes of its own
+            predict = predict.with_resource_hints(**self.hints)
+        return spread | "Predict" >> predict.with_outputs(REJECTS, main="rows")

@@ -210,6 +210,12 @@ def _add_catalog_commands(add: _Add) -> None:
         help="chance of any alarm in 30 undisturbed nights; default 0.01",
     )
     _add_display(command)
+    command = add("cost", "pipeline.cli.cost:cost", "Estimate what a night costs on rented machines.")
+    command.add_argument("catalog", metavar="CATALOG", help="catalog of a sample run; runs of several sizes tell more")
+    command.add_argument("--prices", required=True, metavar="FILE.toml", help="machines and prices (docs/engines.md)")
+    command.add_argument("--objects", type=int, required=True, metavar="N", help="objects of a night")
+    command.add_argument("--machines", type=int, default=1, metavar="N", help="machines at once; default 1")
+    _add_display(command)
     command = add("tasks", "pipeline.cli.look:tasks", "List the science tasks.")
     _add_display(command)
     command = add("describe", "pipeline.cli.look:describe", "Describe every column and flag bit of a table.")

@@ -145,7 +145,7 @@ def test_hints_are_of_the_inference_step_alone() -> None:
     assert hinted
     steps = {one.unique_name for one in proto.components.transforms.values() if one.environment_id in hinted}
     assert steps
-    assert all(name.startswith("Infer") for name in steps), steps
+    assert all(name.startswith("Infer/Predict") for name in steps), steps
 
 
 def test_a_night_that_the_engine_broke_off_is_done_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
