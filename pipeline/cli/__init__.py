@@ -210,6 +210,10 @@ def _add_catalog_commands(add: _Add) -> None:
         help="chance of any alarm in 30 undisturbed nights; default 0.01",
     )
     _add_display(command)
+    command = add("compact", "pipeline.cli.compact:compact", "Merge the runs of a night: one file for each pixel.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+    _add_display(command)
     command = add("cost", "pipeline.cli.cost:cost", "Estimate what a night costs on rented machines.")
     command.add_argument("catalog", metavar="CATALOG", help="catalog of a sample run; runs of several sizes tell more")
     command.add_argument("--prices", required=True, metavar="FILE.toml", help="machines and prices (docs/engines.md)")
