@@ -167,7 +167,7 @@ def fingerprint(inputs: Inputs, threads: int = 8, progress: Callable[[int], None
     Parameters
     ----------
     inputs : Inputs
-        From ``find_files``.
+        From ``find_files``; a file that has a digest already is not read.
     threads : int
         Readers in parallel.
     progress : callable or None
@@ -183,6 +183,8 @@ def fingerprint(inputs: Inputs, threads: int = 8, progress: Callable[[int], None
     first: dict[str, FileRef] = {}
 
     def one(file: FileRef) -> FileRef | Reject:
+        if file.digest:
+            return file
         try:
             digest, size = digest_and_size(file.url)
         except Exception as error:

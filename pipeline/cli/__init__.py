@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     _add_run(add("run", "pipeline.cli.run:run", "Process a night of files into the catalog."))
+    _add_watch(add("watch", "pipeline.cli.watch:watch", "Process files as they arrive, and close each night."))
     _add_catalog_commands(add)
     _add_model_commands(add)
     _add_registry_commands(add)
@@ -115,6 +116,37 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="files, folders, globs, fsspec URLs or @list.txt",
     )
+    _add_runs(command)
+    command.add_argument("--strict", action="store_true", default=None, help="exit with 1 where anything was rejected")
+    command.add_argument("--force", action="store_true", default=None, help="process again what is done already")
+    _add_display(command)
+
+
+def _add_watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "inputs", nargs="+", metavar="DIR", help="folders that files arrive in; a folder named by a date is a night"
+    )
+    command.add_argument("--poll", type=float, default=10.0, metavar="S", help="seconds between looks; default 10")
+    command.add_argument(
+        "--settle", type=float, default=5.0, metavar="S", help="seconds without a change that finish a file; default 5"
+    )
+    command.add_argument("--done", action="store_true", help="take a file only when <name>.done lies beside it")
+    command.add_argument(
+        "--marker", default="night.done", metavar="NAME", help="file in a night's folder that closes the night"
+    )
+    command.add_argument("--close", metavar="HH:MM", help="UTC time of the day after its evening that closes a night")
+    command.add_argument(
+        "--noon",
+        default="12:00",
+        metavar="HH:MM",
+        help="UTC time at which the next night begins, outside of dated folders",
+    )
+    command.add_argument("--idle-exit", type=float, metavar="S", help="end after so many seconds without anything new")
+    _add_runs(command)
+    _add_display(command)
+
+
+def _add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="CATALOG", help="root of the catalog, a folder or fsspec URL")
     command.add_argument("--night", metavar="YYYY-MM-DD", help="night; default: the date in the folder's name")
     command.add_argument("--config", metavar="FILE.toml", help="options from a file; flags win over it")
@@ -162,9 +194,6 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--embeddings", action="store_true", default=None, help="write the model's embedding of each object"
     )
     _add_checksums(command)
-    command.add_argument("--strict", action="store_true", default=None, help="exit with 1 where anything was rejected")
-    command.add_argument("--force", action="store_true", default=None, help="process again what is done already")
-    _add_display(command)
 
 
 def _add_checksums(command: argparse.ArgumentParser) -> None:

@@ -32,7 +32,7 @@ def run(options: Namespace) -> int:
     from finetune import tasks
     from pipeline.options import ConfigError, make_config, read_toml
 
-    flags = vars(options) | {name: _merged(getattr(options, name)) for name in ("bundles", "light_curves")}
+    flags = vars(options) | {name: merged(getattr(options, name)) for name in ("bundles", "light_curves")}
     flags["registry"] = registry(options) or None
     try:
         config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
@@ -151,5 +151,17 @@ def _summary(options: Namespace, config: Any, results: Sequence[Any]) -> int:
     return EXIT_OK
 
 
-def _merged(pairs: Sequence[tuple[str, str]] | None) -> dict[str, str] | None:
+def merged(pairs: Sequence[tuple[str, str]] | None) -> dict[str, str] | None:
+    """Make one mapping of an option that was given several times.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, str) or None
+        As they were given.
+
+    Returns
+    -------
+    dict of str to str or None
+        None where the option was not given.
+    """
     return dict(pairs) if pairs else None
