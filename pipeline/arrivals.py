@@ -59,7 +59,7 @@ class Arrivals:
     clock: Callable[[], float] = time.time
     _seen: dict[str, tuple[int, float, float]] = field(default_factory=dict)
 
-    def finished(self, inputs: Inputs) -> tuple[list[Arrived], int]:
+    def finished(self, inputs: Inputs) -> tuple[list[Arrived], list[Arrived]]:
         """Look at a listing.
 
         Parameters
@@ -69,15 +69,13 @@ class Arrivals:
 
         Returns
         -------
-        finished : list of Arrived
-            In the order of the listing.
-        waiting : int
-            Files that are not finished yet.
+        finished, waiting : list of Arrived
+            In the order of the listing; the latter are not finished yet.
         """
         now, there = self.clock(), {file.url for file in inputs.files}
         found: list[Arrived] = []
         seen: dict[str, tuple[int, float, float]] = {}
-        waiting = 0
+        waiting: list[Arrived] = []
         for file in inputs.files:
             if UNFINISHED.search(file.url) or file.url.endswith(DONE):
                 continue
@@ -85,7 +83,7 @@ class Arrivals:
             if f"{file.url}{DONE}" in there or (not self.marked and self._settled(file.url, size, modified, now, seen)):
                 found.append(Arrived(replace(file, size=size), modified))
             else:
-                waiting += 1
+                waiting.append(Arrived(replace(file, size=size), modified))
         self._seen = seen
         return found, waiting
 

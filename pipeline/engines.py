@@ -10,13 +10,14 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PRISM = "NIGHTCAT_PRISM"
 FLINK_JAR = "NIGHTCAT_FLINK_JAR"
 LOCAL = ("", "file", "local", "memory")  #: Schemes of places that only this machine sees.
+ADDED = ("experiments", "job_server_jvm_properties")  #: Options of Beam of which every one counts, not the last.
 #: What Java 17 must open for a job server to stream; batch needs none of it.
 OPENED = ("lang", "io", "nio", "net", "time", "util", "lang.reflect", "util.concurrent")
 
@@ -124,7 +125,7 @@ def engine_flags(wanted: Wanted) -> list[str]:
     list of str
         Options.
     """
-    given = wanted.given
+    given = set(wanted.given) - set(ADDED)
     return [flag for flag in engine_of(wanted.runner).flags(wanted) if _name(flag) not in given]
 
 
@@ -310,17 +311,6 @@ def _java() -> str:
 def _here(master: str) -> bool:
     host = master.removeprefix("http://").removeprefix("https://").split(":")[0]
     return host in ("localhost", "127.0.0.1")
-
-
-def engine_names() -> Sequence[str]:
-    """Names of the presets.
-
-    Returns
-    -------
-    sequence of str
-        In the order of the documentation.
-    """
-    return tuple(ENGINES)
 
 
 ENGINES: Mapping[str, Engine] = {

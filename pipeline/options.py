@@ -118,7 +118,7 @@ class RunConfig:
         Wanted
             Runner, options, and the places that its workers must see.
         """
-        inputs = {f"--input {spec}": spec.removeprefix("@") for spec in self.inputs}
+        inputs = {f"--input {spec}": spec for spec in self.inputs if not spec.startswith("@")}  # a list is read here
         places = {**inputs, "--output": self.output, "--targets": self.targets}
         workers = self.workers if isinstance(self.workers, int) else 0
         return Wanted(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 from pipeline.arrivals import Arrivals, Arrived, known_digests, nights_of, signature
+from pipeline.hats import CatalogError
 from pipeline.models import Model
 from pipeline.nights import NightResult, run_night
 from pipeline.options import RunConfig
@@ -133,13 +134,14 @@ class Watcher:
         arrived, waiting = self._arrivals.finished(files)
         now = self.clock()
         nights = nights_of(arrived, files.rejects, self.config.night, now, self.options.noon)
-        busy = waiting > 0
+        open_ = nights_of(waiting, (), self.config.night, now, self.options.noon)
+        busy = bool(open_)
         for night, (mine, rejects) in nights.items():
             state = signature(mine, rejects)
             if self._signatures.get(night) != state:
                 self._take(night, mine, rejects)
                 self._signatures[night], busy = state, True
-            if self._closed.get(night) != state and self._is_over(night, markers, now) and not waiting:
+            if night not in open_ and self._closed.get(night) != state and self._is_over(night, markers, now):
                 self._close(night)
                 self._closed[night], busy = state, True
             if stop.is_set():
@@ -186,7 +188,12 @@ class Watcher:
         from pipeline.compact import compact
         from pipeline.ledger import Ledger
 
-        compact(self.config.output, night)
+        try:
+            compact(self.config.output, night)
+        except (
+            CatalogError
+        ) as error:  # files of an earlier version are gone from the folder: their rows stay as they are
+            self.tell("trouble", reason=str(error), failures=0)
         runs = Ledger(self.config.output).runs(night)
         totals = {name: sum(run.manifest["counts"]["total"][name] for run in runs) for name in ("rows", "rejects")}
         self._digests.pop(night, None)  # a closed night costs no memory; a late file costs its digests again

@@ -90,7 +90,7 @@ def _watch(options: Namespace, config: Any) -> int:
             close=None if options.close is None else _hours(options.close), noon=_hours(options.noon) or 0.0,
             idle_exit=options.idle_exit,
         )  # fmt: skip
-        watcher = Watcher(config, how, partial(_models, config), partial(_tell, options, screen))
+        watcher = Watcher(config, how, partial(_models, config, {}), partial(_tell, options, screen))
         try:
             watcher.run(stop)
         except ModelError as error:
@@ -100,8 +100,8 @@ def _watch(options: Namespace, config: Any) -> int:
     return EXIT_OK
 
 
-def _models(config: Any) -> Sequence[Any]:
-    """The models of a night, loaded once for all of its runs."""
+def _models(config: Any, loaded: dict[str, str]) -> Sequence[Any]:
+    """The models of a night, loaded once for all of its runs; ``loaded`` has the digest of each folder that was."""
     from finetune.predict import preload
     from pipeline.models import in_production, resolve_models
 
@@ -111,9 +111,12 @@ def _models(config: Any) -> Sequence[Any]:
         registry=config.registry,
     )  # fmt: skip
     for model in found:
-        preload(
-            model.path, device=model.device, dtype=config.dtype, threads=config.threads, embeddings=config.embeddings
-        )
+        if loaded.get(model.path) != model.digest:
+            preload(
+                model.path, device=model.device, dtype=config.dtype, threads=config.threads,
+                embeddings=config.embeddings,
+            )  # fmt: skip
+        loaded[model.path] = model.digest
     return found
 
 

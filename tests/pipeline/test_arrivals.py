@@ -31,7 +31,7 @@ def put(path: Path, text: str, modified: float) -> None:
 
 def names(arrivals: Arrivals, folder: Path) -> tuple[set[str], int]:
     found, waiting = arrivals.finished(find_files([str(folder)]))
-    return {one.file.source for one in found}, waiting
+    return {one.file.source for one in found}, len(waiting)
 
 
 def test_a_file_is_finished_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ def test_what_the_user_hands_to_beam_wins(tools: Path) -> None:
     assert "--environment_type=LOOPBACK" not in flags
     assert flags[-2:] == ["--environment_type", "EXTERNAL"]
     assert f"--prism_location={tools / 'prism'}" in flags
+    added = engine_flags(wanted("dataflow", *DATAFLOW, "--experiments=mine", places=CLOUD))
+    assert "--experiments=use_runner_v2" in added, "experiments add up"
+    config = RunConfig(runner="DataflowRunner", inputs=("@/here/list.txt", "gs://b/night"), output="gs://b/c")
+    assert list(config.wanted().places) == ["--input gs://b/night", "--output", "--targets"]
 
 
 def test_what_is_absent_is_told_at_the_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+import pipeline.nights
 import pipeline.watching
 from pipeline.cli import main
 from pipeline.ledger import Ledger
@@ -101,6 +102,40 @@ def test_a_late_file_opens_the_night_again_and_closes_it(tmp_path: Path) -> None
     watch.now = 1_795_598_000.0  # before the hour
     watch.look()
     assert watch.events("closed") == watch.events("batch") == [], "a new watch knows what was done"
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_file_that_is_written_tonight_does_not_keep_last_night_open(tmp_path: Path) -> None:
+    last = toy_night.write_night(tmp_path / "inbox" / NIGHT)
+    watch = Watch(tmp_path / "inbox", tmp_path / "catalog")
+    (tmp_path / "inbox" / "2026-11-25").mkdir()
+    (last / "night.done").touch()
+    growing = tmp_path / "inbox" / "2026-11-25" / "growing.txt"
+    growing.write_text("TOY\n1")
+    os.utime(growing, (watch.now - 1,) * 2)
+    assert watch.look()
+    assert [one["night"] for one in watch.events("closed")] == [NIGHT]
+    assert {one["night"] for one in watch.events("batch")} == {NIGHT}
+    (last / "more.txt").write_text("TOY\n7\n")
+    os.utime(last / "more.txt", (watch.now - 1,) * 2)
+    assert watch.look()
+    assert len(watch.events("closed")) == 1, "not while one of its own is being written"
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_night_that_cannot_be_merged_is_closed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    night = toy_night.write_night(tmp_path / "inbox" / NIGHT)
+    watch = Watch(tmp_path / "inbox", tmp_path / "catalog")
+    watch.look()
+    for path in night.iterdir():
+        path.unlink()
+    monkeypatch.setattr(pipeline.nights, "version", lambda: "another")
+    (night / "late.txt").write_text("TOY\n900\n")
+    (night / "night.done").touch()
+    assert watch.look()
+    assert "by 2 versions" in watch.events("trouble")[0]["reason"]
+    assert watch.events("closed")[0]["rows"] > 100
+    assert verify(str(tmp_path / "catalog")) == []
 
 
 @pytest.mark.usefixtures("toys")
