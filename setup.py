@@ -60,6 +60,8 @@ setup(
         "pillow>=11",
         "pyarrow>=21",
         "fsspec>=2025.3",
+        "fastavro>=1.9",
+        "cramjam>=2.8",  # ZTF's packets are packed with snappy
         "rich>=14",
         "threadpoolctl>=3.5",
     ],
