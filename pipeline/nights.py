@@ -218,7 +218,7 @@ def _execute(
     import_beam()
     from pipeline.engine import run_graph
     from pipeline.engines import engine_of
-    from pipeline.survey import Plan
+    from pipeline.survey import Plan, counted
     from transforms.store import Store
 
     staging = staging_folder(config.output, run_id)
@@ -245,7 +245,7 @@ def _execute(
     with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
         while True:
             try:
-                counters = run_graph(config, plan, workers)
+                run_graph(config, plan, workers)
                 break
             except EngineError as error:
                 if left == 0:
@@ -256,7 +256,7 @@ def _execute(
                 left -= 1
                 _clear(config.output, run_id, heartbeat)
     staged = staged_files(config.output, run_id)
-    accounts = from_counters(counters)
+    accounts = from_counters(counted(staging))
     accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))
     rows = sum(file.rows for file in staged if file.kind in ("primary", "unplaced"))
     refused = sum(file.rows for file in staged if file.kind == "rejects")

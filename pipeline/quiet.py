@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -101,12 +103,23 @@ def quiet_children(log: Path | None) -> Iterator[TextIO]:
     os.close(theirs)
     try:
         yield screen
+    except BaseException:  # threads of a library that failed with it may end later, when the screen is bare again
+        threading.excepthook = partial(_note_thread, log)
+        raise
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
         screen.close()
         os.close(kept)
         drain.join(1.0)  # it ends with the last process that holds the pipe, which may outlive the run
+
+
+def _note_thread(log: Path | None, failed: threading.ExceptHookArgs) -> None:
+    """Write what ended a thread to the log."""
+    if log is None or failed.exc_value is None:
+        return
+    with suppress(OSError), log.open("a", encoding="utf-8") as file:
+        traceback.print_exception(failed.exc_value, file=file)
 
 
 def _drain(source: int, target: int) -> None:

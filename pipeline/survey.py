@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from transforms.infer import Infer
 from transforms.ingest import Ingest
 from transforms.records import FileRef, Item, Reject
 from transforms.store import Store
+
+COUNTED = "counts.json"  #: In the staging folder: what each stage took, finished, refused and gave.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,52 @@ def survey(pipeline: beam.Pipeline, plan: Plan) -> None:
         plan.staging, plan.run_id, plan.order, plan.night, plan.version, tables
     )
     staged | "List" >> beam.combiners.ToList() | "Note" >> beam.Map(note_staged, plan.staging)
+    sums = [_summed(ingested.counts, "Ingested"), _summed(inferred.counts, "Inferred")]
+    counts = sums | "AllCounts" >> beam.Flatten() | "ListCounts" >> beam.combiners.ToList()
+    counts | "NoteCounts" >> beam.Map(note_counts, plan.staging)
+
+
+def _summed(counts: beam.PCollection, which: str) -> beam.PCollection:
+    """Few numbers of many, before they leave the step that made them."""
+    typed = counts | f"{which}Counts" >> beam.Map(_pair).with_output_types(tuple[str, int])
+    return typed | f"{which}Sums" >> beam.CombinePerKey(sum)
+
+
+def _pair(pair: tuple[str, int]) -> tuple[str, int]:
+    return pair
+
+
+def note_counts(counts: Sequence[tuple[str, int]], staging: str) -> None:
+    """Write what the stages have counted, by which the driver closes the sums.
+
+    Parameters
+    ----------
+    counts : sequence of (str, int)
+        In any order.
+    staging : str
+        Folder of this run.
+    """
+    total: Counter[str] = Counter()
+    for name, count in counts:
+        total[name] += count
+    Store(staging).write(COUNTED, json.dumps(dict(sorted(total.items()))).encode())
+
+
+def counted(staging: str) -> dict[str, int]:
+    """Read what the stages have counted.
+
+    Parameters
+    ----------
+    staging : str
+        Folder of a run whose graph has come to its end.
+
+    Returns
+    -------
+    dict of str to int
+        By ``"<stage>.<entered, done, rejected or out>"``.
+    """
+    found: dict[str, int] = json.loads(Store(staging).read(COUNTED))
+    return found
 
 
 def note_staged(staged: Sequence[StagedFile], staging: str) -> None:

@@ -17,7 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from threadpoolctl import threadpool_limits
 
 from transforms.attempt import Tallies
-from transforms.ingest import REJECTS, publish
+from transforms.ingest import COUNTS, REJECTS, publish
 from transforms.objects import Ready, answer, expand
 from transforms.predictor import Loader
 from transforms.read_ahead import ReadAhead
@@ -32,7 +32,7 @@ class _Models(list):
 
 
 class InferFn(beam.DoFn):
-    """``Item`` to rows; see the module. Refused objects go to the tag ``rejects``.
+    """``Item`` to rows; see the module. Refused objects go to the tag ``rejects``, what was counted to ``counts``.
 
     Parameters
     ----------
@@ -70,6 +70,7 @@ class InferFn(beam.DoFn):
     def start_bundle(self) -> None:
         """Begin with empty batches; the reader thread starts with the first item."""
         self._ahead: ReadAhead | None = None
+        self._context: tuple[Any, ...] = ()
         self._reading, self._answering = Tallies(), Tallies()
         self._batches: list[list[Ready]] = [[] for _ in self.loaders]
 
@@ -92,7 +93,8 @@ class InferFn(beam.DoFn):
         """
         if self._ahead is None:
             self._ahead = ReadAhead(self._read, AHEAD_ITEMS, AHEAD_RECORDS)
-        for result in self._ahead.offer((item, (timestamp, (window,)))):
+        self._context = timestamp, (window,)
+        for result in self._ahead.offer((item, self._context)):
             yield from self._receive(result)
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -101,7 +103,7 @@ class InferFn(beam.DoFn):
         Yields
         ------
         WindowedValue or TaggedOutput
-            Rows and rejects, each with the window of its own item.
+            Rows and rejects, each with the window of its own item; counts in that of the last one.
         """
         if self._ahead is not None:
             for result in self._ahead.finish():
@@ -110,8 +112,8 @@ class InferFn(beam.DoFn):
         for index, batch in enumerate(self._batches):
             if batch:
                 yield from self._answer(index)
-        publish(self._reading)
-        publish(self._answering)
+        for pair in (*publish(self._reading), *publish(self._answering)):
+            yield beam.pvalue.TaggedOutput(COUNTS, WindowedValue(pair, *self._context))
 
     def _read(self, pair: tuple[Item, tuple[Any, ...]]) -> Iterator[Any]:
         item, context = pair
@@ -179,11 +181,11 @@ class Infer(beam.PTransform):
         Returns
         -------
         DoOutputsTuple
-            ``rows`` (main) and ``rejects``.
+            ``rows`` (main), ``rejects`` and ``counts``.
         """
         step = InferFn(self.loaders, self.reader_options, self.measure_options, self.constants, self.progress)
         spread = items | "SpreadItems" >> beam.Reshuffle()
         predict: Any = beam.ParDo(step)
         if self.hints:  # another environment, to which some engines give processes of its own
             predict = predict.with_resource_hints(**self.hints)
-        return spread | "Predict" >> predict.with_outputs(REJECTS, main="rows")
+        return spread | "Predict" >> predict.with_outputs(REJECTS, COUNTS, main="rows")

@@ -14,7 +14,7 @@ from transforms.measure import STEPS
 from transforms.readers import Source, identify
 from transforms.records import FileRef, Item, Reject
 
-REJECTS = "rejects"
+REJECTS, COUNTS = "rejects", "counts"
 
 
 def ingest(file: FileRef, options: Mapping[str, Any], records: Collection[type]) -> list[Item]:
@@ -46,23 +46,35 @@ def ingest(file: FileRef, options: Mapping[str, Any], records: Collection[type])
         return list(kind.items(source))
 
 
-def publish(tallies: Tallies) -> None:
-    """Add the counts since the last call to Beam's counters, whose names are static.
+def publish(tallies: Tallies) -> list[tuple[str, int]]:
+    """Add the counts since the last call to Beam's counters, whose names are static, and hand them on.
+
+    A runner shows its counters, but not all of them count right: Prism was seen to lose those of a bundle. So the sums
+    of a night are closed by what the graph hands on, which is committed with its rows or not at all.
 
     Parameters
     ----------
     tallies : Tallies
         Emptied.
+
+    Returns
+    -------
+    list of (str, int)
+        ``"<stage>.<entered, done, rejected or out>"`` and count.
     """
-    for stage, tally in tallies.drain().items():
-        for name in ("entered", "done", "rejected", "out"):
-            count = getattr(tally, name)
-            if count:
-                Metrics.counter("nightcat", f"{stage}.{name}").inc(count)
+    counts = [
+        (f"{stage}.{name}", count)
+        for stage, tally in tallies.drain().items()
+        for name in ("entered", "done", "rejected", "out")
+        if (count := getattr(tally, name))
+    ]
+    for name, count in counts:
+        Metrics.counter("nightcat", name).inc(count)
+    return counts
 
 
 class IngestFn(beam.DoFn):
-    """``FileRef`` to ``Item``; refused files go to the tag ``rejects``.
+    """``FileRef`` to ``Item``; refused files go to the tag ``rejects``, what was counted to ``counts``.
 
     Parameters
     ----------
@@ -87,13 +99,14 @@ class IngestFn(beam.DoFn):
         Yields
         ------
         Item or TaggedOutput
-            Items, or one reject.
+            Items, or one reject; and counts.
         """
         tallies = Tallies()
         outputs = attempt("ingest", ingest, tallies, file, self.options, self.records, many=True, where=describe(file))
         for output in outputs:
             yield beam.pvalue.TaggedOutput(REJECTS, output) if isinstance(output, Reject) else output
-        publish(tallies)
+        for pair in publish(tallies):
+            yield beam.pvalue.TaggedOutput(COUNTS, pair)
 
 
 @dataclass
@@ -122,8 +135,8 @@ class Ingest(beam.PTransform):
         Returns
         -------
         DoOutputsTuple
-            ``items`` (main) and ``rejects``.
+            ``items`` (main), ``rejects`` and ``counts``.
         """
         spread = files | "SpreadFiles" >> beam.Reshuffle()
         step = beam.ParDo(IngestFn(self.options, self.records)).with_output_types(Item)
-        return spread | "Identify" >> step.with_outputs(REJECTS, main="items")
+        return spread | "Identify" >> step.with_outputs(REJECTS, COUNTS, main="items")

@@ -36,4 +36,7 @@ def test_a_night_is_translated_for_dataflow() -> None:
     # a key that only Python can read, or that is not the same bytes twice, must not decide where a row goes
     assert set(said["keys"]) >= {"Stage/GroupByPixel", "Infer/SpreadItems/ReshufflePerKey/GroupByKey"}
     for step, coder in said["keys"].items():
-        assert any(kind in coder for kind in ("VarIntCoder", "TupleCoder", "Deterministic")), (step, coder)
+        assert any(kind in coder for kind in ("VarIntCoder", "TupleCoder", "StrUtf8Coder", "Deterministic")), (
+            step,
+            coder,
+        )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -45,3 +46,22 @@ def test_a_child_can_write_though_the_disk_of_the_log_is_full() -> None:
     with quiet_children(Path("/dev/full")):
         done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert done.returncode == 7
+
+
+def test_a_thread_that_ends_after_its_run_has_failed_writes_to_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The threads of an engine that was killed end one by one, when the sentence is on the screen already."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    log = tmp_path / "nightcat.log"
+    with pytest.raises(RuntimeError, match="the engine failed"), quiet_children(log):
+        raise RuntimeError("the engine failed")
+
+    def late() -> None:
+        raise ConnectionError("stream removed")
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    thread.join()
+    assert "stream removed" in log.read_text()
+    assert "stream removed" not in capfd.readouterr().err
