@@ -105,10 +105,7 @@ def run_nights(
             source.start()
         found = models() if callable(models) else models
         for model in found:
-            source.preload(
-                model.path, device=model.device, dtype=config.dtype, threads=config.threads,
-                embeddings=config.embeddings,
-            )  # fmt: skip
+            source.preload(model.path, **config.predictor_options(model.device))
         return [run_night(config, found, night, fingerprint(part), watch, source) for night, part in nights.items()]
 
 

@@ -159,6 +159,21 @@ class RunConfig:
         """
         return {name: value for name in ("accelerator", "min_ram") if (value := getattr(self, name))}
 
+    def predictor_options(self, device: str) -> dict[str, Any]:
+        """How a model is loaded.
+
+        Parameters
+        ----------
+        device : str
+            Where it runs.
+
+        Returns
+        -------
+        dict
+            Keywords of ``finetune.predict.load_predictor``.
+        """
+        return {"device": device, "dtype": self.dtype, "threads": self.threads, "embeddings": self.embeddings}
+
     def reader_options(self) -> dict[str, Any]:
         """Options of the readers.
 

@@ -170,10 +170,7 @@ class Watcher:
         with Workers() as source:  # a burst: other processes pay, and are not kept
             source.start()
             for model in self._models:
-                source.preload(
-                    model.path, device=model.device, dtype=self.config.dtype, threads=self.config.threads,
-                    embeddings=self.config.embeddings,
-                )  # fmt: skip
+                source.preload(model.path, **self.config.predictor_options(model.device))
             return run_night(self.config, self._models, night, inputs, None, source)
 
     def _is_over(self, night: str, markers: set[str], now: float) -> bool:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import EXIT_ENGINE, EXIT_FOUND, EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
 from pipeline.cli.display import fail, show, show_table
 from pipeline.cli.guard import guarded
 from pipeline.cli.registry import registry
+
+if TYPE_CHECKING:
+    from pipeline.options import RunConfig
 
 
 def run(options: Namespace) -> int:
@@ -29,13 +32,10 @@ def run(options: Namespace) -> int:
     int
         Exit code.
     """
-    from finetune import tasks
-    from pipeline.options import ConfigError, make_config, read_toml
+    from pipeline.options import ConfigError
 
-    flags = vars(options) | {name: merged(getattr(options, name)) for name in ("bundles", "light_curves")}
-    flags["registry"] = registry(options) or None
     try:
-        config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
+        config = config_of(options)
     except ConfigError as error:
         return fail(error.faults, EXIT_USAGE)
     return guarded(config.output, config.night, partial(_run, options, config), EXIT_OUTPUT)
@@ -151,17 +151,31 @@ def _summary(options: Namespace, config: Any, results: Sequence[Any]) -> int:
     return EXIT_OK
 
 
-def merged(pairs: Sequence[tuple[str, str]] | None) -> dict[str, str] | None:
-    """Make one mapping of an option that was given several times.
+def config_of(options: Namespace) -> RunConfig:
+    """Make the configuration that the options of ``run`` and ``watch`` name.
 
     Parameters
     ----------
-    pairs : sequence of (str, str) or None
-        As they were given.
+    options : Namespace
+        Command-line options.
 
     Returns
     -------
-    dict of str to str or None
-        None where the option was not given.
+    RunConfig
+        Checked.
+
+    Raises
+    ------
+    ConfigError
+        With every fault.
     """
+    from finetune import tasks
+    from pipeline.options import make_config, read_toml
+
+    flags = vars(options) | {name: _merged(getattr(options, name)) for name in ("bundles", "light_curves")}
+    flags["registry"] = registry(options) or None
+    return make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
+
+
+def _merged(pairs: Sequence[tuple[str, str]] | None) -> dict[str, str] | None:
     return dict(pairs) if pairs else None

@@ -17,7 +17,6 @@ from typing import Any
 from pipeline.cli import EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
 from pipeline.cli.display import fail
 from pipeline.cli.guard import guarded
-from pipeline.cli.registry import registry
 
 
 def watch(options: Namespace) -> int:
@@ -33,15 +32,12 @@ def watch(options: Namespace) -> int:
     int
         Exit code: 0 where it was told to stop, or was idle for as long as it may be.
     """
-    from finetune import tasks
-    from pipeline.cli.run import merged
-    from pipeline.options import ConfigError, make_config, read_toml
+    from pipeline.cli.run import config_of
+    from pipeline.options import ConfigError
 
-    flags = vars(options) | {name: merged(getattr(options, name)) for name in ("bundles", "light_curves")}
-    flags["registry"] = registry(options) or None
     faults = _faults(options)
     try:
-        config = make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
+        config = config_of(options)
     except ConfigError as error:
         return fail([*faults, *error.faults], EXIT_USAGE)
     if config.remote:
@@ -112,10 +108,7 @@ def _models(config: Any, loaded: dict[str, str]) -> Sequence[Any]:
     )  # fmt: skip
     for model in found:
         if loaded.get(model.path) != model.digest:
-            preload(
-                model.path, device=model.device, dtype=config.dtype, threads=config.threads,
-                embeddings=config.embeddings,
-            )  # fmt: skip
+            preload(model.path, **config.predictor_options(model.device))
         loaded[model.path] = model.digest
     return found
 
