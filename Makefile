@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-all lint bench prism dataflow clean
+.PHONY: setup demo test test-all lint bench prism kafka dataflow clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,13 @@ prism: $(BIN)/prism
 $(BIN)/prism: $(STAMP)
 	GOBIN=$(abspath $(BIN)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/python -c \
 	    "import importlib.metadata as m; print(m.version('apache-beam'))")
+
+# A Kafka broker for the tests; without Maven they are skipped.
+kafka: $(VENV)/kafka/.fetched
+
+$(VENV)/kafka/.fetched: tests/pipeline/kafka/pom.xml $(STAMP)
+	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(VENV)/kafka)
+	touch $@
 
 # The Google libraries, apart: Beam imports them wherever it finds them, which slows every start.
 dataflow: .venv-gcp/.installed

@@ -39,7 +39,7 @@ class Compacted:
     after: int
 
 
-def compact(catalog: str, night: str | None = None) -> list[Compacted]:
+def compact(catalog: str, night: str | None = None, *, loose: bool = False) -> list[Compacted]:
     """Merge the runs of each night.
 
     Parameters
@@ -48,6 +48,8 @@ def compact(catalog: str, night: str | None = None) -> list[Compacted]:
         Its root.
     night : str, optional
         Only this night.
+    loose : bool
+        Leave those alone that were merged before, so that a night that still grows is not written again and again.
 
     Returns
     -------
@@ -68,6 +70,8 @@ def compact(catalog: str, night: str | None = None) -> list[Compacted]:
         if not runs:
             what = f"no run of night {night}" if night else "no run"
             raise CatalogError([f"{catalog!r}: {what} was committed to it"])
+        if loose:
+            runs = [run for run in runs if "merged" not in run.manifest]
         nights = {name: [run for run in runs if run.night == name] for name in sorted({run.night for run in runs})}
         several = {name: own for name, own in nights.items() if len(own) > 1}
         faults = [fault for name, own in several.items() for fault in _mixed(name, own)]

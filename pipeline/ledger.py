@@ -111,6 +111,25 @@ class Ledger:
         """
         return self._rejects(self.runs(night))
 
+    def rejects_of(self, run_id: str) -> list[dict[str, Any]]:
+        """What one run has refused.
+
+        Parameters
+        ----------
+        run_id : str
+            A committed run.
+
+        Returns
+        -------
+        list of dict
+            Keys as in ``REJECTS``; empty for a run that is not there.
+        """
+        name = f"{RUNS}/{run_id}.json"
+        if not run_id or not self.store.exists(name):
+            return []
+        files = read_run(self.store, name).files
+        return [row for file in files if file.kind == "rejects" for row in self._rows(file.path)]
+
     def _rejects(self, runs: list[Run]) -> list[dict[str, Any]]:
         again = self.retried(runs)
         return [

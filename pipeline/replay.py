@@ -10,6 +10,7 @@ from pipeline.ledger import Ledger
 from pipeline.models import Model
 from pipeline.options import RunConfig
 from pipeline.sources import DUPLICATE, Inputs, find_files, fingerprint
+from pipeline.spool import GONE
 from transforms.locations import file_system
 from transforms.records import FileRef, Reject
 
@@ -33,7 +34,7 @@ def rejected_inputs(output: str, night: str | None) -> dict[str, Inputs]:
     found: dict[str, dict[str, FileRef]] = {}
     refused: dict[str, list[Reject]] = {}
     for row in Ledger(output).rejects(night):
-        if row["error"] in (DUPLICATE, "FileNameError"):  # neither can end otherwise
+        if row["error"] in (DUPLICATE, GONE, "FileNameError"):  # none of them can end otherwise
             continue
         files = found.setdefault(row["night"], {})
         if not _is_folder(row["url"]):

@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from threading import Event
 
 from pipeline.arrivals import Arrivals, Arrived, known_digests, nights_of, signature
-from pipeline.hats import CatalogError
+from pipeline.closing import close_night, is_past
 from pipeline.models import Model
 from pipeline.nights import NightResult, run_night
 from pipeline.options import RunConfig
@@ -174,24 +173,9 @@ class Watcher:
             return run_night(self.config, self._models, night, inputs, None, source)
 
     def _is_over(self, night: str, markers: set[str], now: float) -> bool:
-        if any(self.config.night is not None or marker.split("/")[-2] == night for marker in markers):
-            return True
-        if self.options.close is None:
-            return False
-        evening = datetime.fromisoformat(night).replace(tzinfo=UTC)
-        return now >= (evening + timedelta(days=1, hours=self.options.close)).timestamp()
+        marked = any(self.config.night is not None or marker.split("/")[-2] == night for marker in markers)
+        return marked or is_past(night, self.options.close, now)
 
     def _close(self, night: str) -> None:
-        from pipeline.compact import compact
-        from pipeline.ledger import Ledger
-
-        try:
-            compact(self.config.output, night)
-        except (
-            CatalogError
-        ) as error:  # files of an earlier version are gone from the folder: their rows stay as they are
-            self.tell("trouble", reason=str(error), failures=0)
-        runs = Ledger(self.config.output).runs(night)
-        totals = {name: sum(run.manifest["counts"]["total"][name] for run in runs) for name in ("rows", "rejects")}
+        close_night(self.config.output, night, self.tell)
         self._digests.pop(night, None)  # a closed night costs no memory; a late file costs its digests again
-        self.tell("closed", night=night, runs=len(runs), **totals)

@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_run(add("run", "pipeline.cli.run:run", "Process a night of files into the catalog."))
     _add_watch(add("watch", "pipeline.cli.watch:watch", "Process files as they arrive, and close each night."))
+    _add_alerts(add("alerts", "pipeline.cli.alerts:alerts", "Process alerts from Kafka, exactly once each."))
     _add_catalog_commands(add)
     _add_model_commands(add)
     _add_registry_commands(add)
@@ -142,6 +143,41 @@ def _add_watch(command: argparse.ArgumentParser) -> None:
         help="UTC time at which the next night begins, outside of dated folders",
     )
     command.add_argument("--idle-exit", type=float, metavar="S", help="end after so many seconds without anything new")
+    _add_runs(command)
+    _add_display(command)
+
+
+def _add_alerts(command: argparse.ArgumentParser) -> None:
+    command.add_argument("topics", nargs="+", metavar="TOPIC", help="topics; one that begins with ^ is a pattern")
+    command.add_argument("--brokers", required=True, metavar="HOST:PORT", help="of the cluster; several with commas")
+    command.add_argument("--group", default="nightcat", metavar="NAME", help="consumer group; default nightcat")
+    command.add_argument(
+        "--credentials", default="", metavar="FILE", help="lines `key = value` of librdkafka, readable by you alone"
+    )
+    command.add_argument(
+        "--schemas", default="", metavar="URL", help="schema registry, or a folder of NUMBER.avsc, for LSST's messages"
+    )
+    command.add_argument(
+        "--start", choices=("earliest", "latest"), default="earliest", help="of partitions that nobody knows yet"
+    )
+    command.add_argument("--batch", type=int, default=2000, metavar="N", help="alerts of one run at most; default 2000")
+    command.add_argument(
+        "--interval", type=float, default=10.0, metavar="S", help="seconds that alerts are gathered for; default 10"
+    )
+    command.add_argument(
+        "--spool", default="", metavar="DIR", help="folder for messages as they came; default CATALOG.messages"
+    )
+    command.add_argument(
+        "--keep",
+        choices=("all", "rejects", "none"),
+        default="rejects",
+        help="files of messages that stay there after they are done; default those with rejects",
+    )
+    command.add_argument("--close", metavar="HH:MM", help="UTC time of the day after its evening that closes a night")
+    command.add_argument(
+        "--noon", default="12:00", metavar="HH:MM", help="UTC time at which the next night begins; default 12:00"
+    )
+    command.add_argument("--idle-exit", type=float, metavar="S", help="end after so many seconds without an alert")
     _add_runs(command)
     _add_display(command)
 

@@ -48,22 +48,53 @@ def watch(options: Namespace) -> int:
 
 
 def _faults(options: Namespace) -> list[str]:
-    faults = [
-        f"--{name.replace('_', '-')} {value!r} is not a number of seconds{' above 0' if least else ''}"
-        for name, least in (("poll", True), ("settle", False), ("idle_exit", False))
-        if (value := getattr(options, name)) is not None and not (value > 0 or (value == 0 and not least))
-    ]
-    faults += [
-        f"--{name} {value!r} is not a time of day like 09:30 (UTC)"
-        for name in ("close", "noon")
-        if (value := getattr(options, name)) is not None and _hours(value) is None
-    ]
+    faults = times_faults(options, above=("poll",), any_=("settle", "idle_exit"))
     if not options.marker or "/" in options.marker:
         faults.append(f"--marker {options.marker!r} is not the name of a file")
     return faults
 
 
-def _hours(text: str) -> float | None:
+def times_faults(options: Namespace, above: Sequence[str], any_: Sequence[str]) -> list[str]:
+    """What is wrong with options that are times.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options; ``close`` and ``noon`` are times of the day.
+    above, any_ : sequence of str
+        Options in seconds, above 0 and not below 0.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    faults = [
+        f"--{name.replace('_', '-')} {value!r} is not a number of seconds{' above 0' if least else ''}"
+        for name, least in [*((name, True) for name in above), *((name, False) for name in any_)]
+        if (value := getattr(options, name)) is not None and not (value > 0 or (value == 0 and not least))
+    ]
+    faults += [
+        f"--{name} {value!r} is not a time of day like 09:30 (UTC)"
+        for name in ("close", "noon")
+        if (value := getattr(options, name)) is not None and hours(value) is None
+    ]
+    return faults
+
+
+def hours(text: str) -> float | None:
+    """Read a time of the day.
+
+    Parameters
+    ----------
+    text : str
+        ``HH:MM``.
+
+    Returns
+    -------
+    float or None
+        Hours; None for anything else.
+    """
     found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
     return int(found[1]) + int(found[2]) / 60 if found else None
 
@@ -83,10 +114,10 @@ def _watch(options: Namespace, config: Any) -> int:
 
         how = WatchOptions(
             poll=options.poll, settle=options.settle, marked=options.done, marker=options.marker,
-            close=None if options.close is None else _hours(options.close), noon=_hours(options.noon) or 0.0,
+            close=None if options.close is None else hours(options.close), noon=hours(options.noon) or 0.0,
             idle_exit=options.idle_exit,
         )  # fmt: skip
-        watcher = Watcher(config, how, partial(_models, config, {}), partial(_tell, options, screen))
+        watcher = Watcher(config, how, partial(models_of, config, {}), partial(tell, options, screen))
         try:
             watcher.run(stop)
         except ModelError as error:
@@ -96,8 +127,21 @@ def _watch(options: Namespace, config: Any) -> int:
     return EXIT_OK
 
 
-def _models(config: Any, loaded: dict[str, str]) -> Sequence[Any]:
-    """The models of a night, loaded once for all of its runs; ``loaded`` has the digest of each folder that was."""
+def models_of(config: Any, loaded: dict[str, str]) -> Sequence[Any]:
+    """The models of a night, loaded once for all of its runs.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Of the runs.
+    loaded : dict of str to str
+        Digest of each folder that was loaded; kept up.
+
+    Returns
+    -------
+    sequence of Model
+        Those in production now.
+    """
     from finetune.predict import preload
     from pipeline.models import in_production, resolve_models
 
@@ -113,7 +157,20 @@ def _models(config: Any, loaded: dict[str, str]) -> Sequence[Any]:
     return found
 
 
-def _tell(options: Namespace, screen: Any, event: str, **values: Any) -> None:
+def tell(options: Namespace, screen: Any, event: str, **values: Any) -> None:
+    """Tell what has happened.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options: ``json`` or ``quiet``.
+    screen : file object
+        For trouble.
+    event : str
+        ``batch``, ``closed``, ``connected`` or ``trouble``.
+    **values
+        What is told of it.
+    """
     if options.json:
         print(json.dumps({"event": event, **values}), flush=True)
     elif event == "trouble":
@@ -123,9 +180,17 @@ def _tell(options: Namespace, screen: Any, event: str, **values: Any) -> None:
 
 
 def _sentence(event: str, values: dict[str, Any]) -> str:
+    if event == "connected":
+        return f"connected: {', '.join(values['topics'])} of cluster {values['cluster']}"
     if event == "closed":
         return f"night {values['night']} is closed: {values['rows']} rows, {values['rejects']} rejects"
     rows = ", ".join(f"{count} {name}" for name, count in values["rows"].items()) or "no row"
+    if "messages" in values:
+        return (
+            f"night {values['night']}: {values['messages']} alerts, {rows}, {values['rejects']} rejects, "
+            f"{values['seconds']:.1f} s; {values['age_p50']:.0f} s old (99 %: {values['age_p99']:.0f} s), "
+            f"{values['behind']} wait"
+        )
     return (
         f"night {values['night']}: {values['files']} files, {rows}, {values['rejects']} rejects of the night so far, "
         f"{values['seconds']:.1f} s"

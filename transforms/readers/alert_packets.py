@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from transforms.attempt import Unreadable, Unusable
+from transforms.attempt import Unusable
 from transforms.light_curve import AB_NANOJANSKY
+from transforms.readers.avro import MAGIC, count_records, read_records, schema_name
 from transforms.readers.format import Entry, Format, Source
 from transforms.readers.light_curve_record import Columns, make_light_curve
 from transforms.readers.snana import FLUXCAL
 from transforms.records import Item, LightCurve
 
 NAME = "alert_packets"
-MAGIC = b"Obj\x01"
 PACKETS = 256  #: Of one item at most.
 #: ZTF numbers its filters (Masci et al. 2019, PASP 131, 018003); the fourth is never used.
 ZTF_BANDS = {1: "g", 2: "r", 3: "i"}
@@ -62,27 +62,8 @@ def _sniff(source: Source) -> bool:
     return source.head.startswith(MAGIC)
 
 
-def _guarded(source: Source, some: Iterable[Any]) -> Iterator[Any]:
-    """What a library reads from a container; what is wrong with it is told with the name of the file."""
-    try:
-        yield from some
-    except Exception as error:  # it raises whatever it stumbles over in damaged bytes
-        said = str(error) or type(error).__name__
-        raise Unreadable(f"{source.file.source}: the Avro container is damaged: {said}") from error
-
-
-def _blocks(source: Source, stream: Any) -> Iterator[Any]:
-    import fastavro
-
-    def read() -> Iterator[Any]:
-        yield from fastavro.block_reader(stream)
-
-    return _guarded(source, read())
-
-
 def _items(source: Source) -> list[Item]:
-    with source.stream() as stream:
-        count = sum(block.num_records for block in _blocks(source, stream))
+    count = count_records(source)
     if not count:
         raise Unusable(f"{source.file.source}: an Avro container without a packet")
     return [
@@ -91,19 +72,9 @@ def _items(source: Source) -> list[Item]:
 
 
 def _entries(source: Source, item: Item) -> Iterator[Entry]:
-    row = 0
-    with source.stream() as stream:
-        for block in _blocks(source, stream):
-            if row + block.num_records <= item.start:  # its packets stay packed
-                row += block.num_records
-                continue
-            schema = str(block.writer_schema.get("name", "")) if isinstance(block.writer_schema, Mapping) else ""
-            for packet in _guarded(source, block):
-                if row >= item.start:
-                    yield Entry(row, partial(load_packet, packet, schema, source.file.source, row), _name_of(packet))
-                row += 1
-                if row == item.stop:
-                    return
+    for row, packet, block in read_records(source, item.start, item.stop):
+        load = partial(load_packet, packet, schema_name(block), source.file.source, row)
+        yield Entry(row, load, _name_of(packet))
 
 
 def _name_of(packet: Packet) -> str:

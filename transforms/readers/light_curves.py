@@ -10,6 +10,7 @@ import numpy as np
 
 from transforms.attempt import Unusable
 from transforms.readers import light_curve_columns as columns
+from transforms.readers.alert_messages import FORMAT as MESSAGES
 from transforms.readers.alert_packets import FORMAT as ALERTS
 from transforms.readers.folded_light_curves import FORMAT as FOLDED
 from transforms.readers.format import Entry, Format, Source
@@ -172,6 +173,7 @@ def _joined(table: Table, per_band: dict[str, tuple[str, str, str]], row: int, i
 FORMATS: tuple[Format, ...] = (
     SNANA,
     *SNANA_FITS,
+    MESSAGES,
     ALERTS,
     TEXT,
     Format(
