@@ -25,6 +25,7 @@ _OWN = {
     "group.id", "bootstrap.servers", "metadata.broker.list", "enable.auto.commit", "enable.auto.offset.store",
     "auto.offset.reset", "max.poll.interval.ms",
 }  # fmt: skip
+REGISTRY_USER = "basic.auth.user.info"  #: As Confluent's clients name it; all else in the file is the broker's.
 _POLL_MINUTES = 30  #: A run may take so long before the group gives our partitions to others.
 
 

@@ -91,10 +91,13 @@ class InferFn(beam.DoFn):
         WindowedValue or TaggedOutput
             Rows and rejects.
         """
+        yield from self._take(item, (timestamp, (window,)))
+
+    def _take(self, item: Any, context: tuple[Any, ...]) -> Iterator[Any]:
         if self._ahead is None:
             self._ahead = ReadAhead(self._read, AHEAD_ITEMS, AHEAD_RECORDS)
-        self._context = timestamp, (window,)
-        for result in self._ahead.offer((item, self._context)):
+        self._context = context
+        for result in self._ahead.offer((item, context)):
             yield from self._receive(result)
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -113,7 +116,7 @@ class InferFn(beam.DoFn):
             if batch:
                 yield from self._answer(index)
         for pair in (*publish(self._reading), *publish(self._answering)):
-            yield beam.pvalue.TaggedOutput(COUNTS, WindowedValue(pair, *self._context))
+            yield beam.pvalue.TaggedOutput(COUNTS, WindowedValue(pair, *self._context[:2]))
 
     def _read(self, pair: tuple[Item, tuple[Any, ...]]) -> Iterator[Any]:
         item, context = pair
@@ -138,13 +141,16 @@ class InferFn(beam.DoFn):
             yield self._out(row, ready.context)
 
     def _out(self, row: dict[str, Any] | Reject, context: tuple[Any, ...]) -> Any:
-        timestamp, windows = context
         rejected = isinstance(row, Reject)
         if self.progress is not None:
             self.progress(rows=int(not rejected), rejects=int(rejected))
-        if isinstance(row, Reject):
-            return beam.pvalue.TaggedOutput(REJECTS, WindowedValue(row, timestamp, windows))
-        return WindowedValue({**row, **self.constants}, timestamp, windows)
+        return self._placed(row if isinstance(row, Reject) else {**row, **self.constants}, rejected, context)
+
+    @staticmethod
+    def _placed(output: Any, rejected: bool, context: tuple[Any, ...]) -> Any:
+        timestamp, windows = context[:2]
+        value = WindowedValue(output, timestamp, windows)
+        return beam.pvalue.TaggedOutput(REJECTS, value) if rejected else value
 
 
 @dataclass

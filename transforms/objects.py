@@ -13,7 +13,7 @@ from transforms.flags import bits
 from transforms.measure import measure
 from transforms.predictor import Predictor
 from transforms.readers import formats
-from transforms.readers.format import Source
+from transforms.readers.format import Entry, Source
 from transforms.records import Identity, Item, Reject
 
 
@@ -96,6 +96,7 @@ def expand(
     tallies: Tallies,
     reader_options: Mapping[str, Any],
     measure_options: Mapping[str, Any],
+    entries: Iterable[Entry] | None = None,
 ) -> Iterator[Ready | Reject]:
     """Decode, measure and prepare all objects of one item.
 
@@ -109,6 +110,8 @@ def expand(
         Counts, updated in place.
     reader_options, measure_options : mapping
         Options of the readers and of the classical steps.
+    entries : iterable of Entry or None
+        The objects, where they are at hand and no file has to be opened.
 
     Yields
     ------
@@ -116,7 +119,8 @@ def expand(
         Each object ends as one of them for each task, or as a reject of the step that refused it.
     """
     place = describe(item)
-    for found in measured_records(partial(open_item, item, reader_options), item, tallies, measure_options):
+    opened = partial(open_item, item, reader_options) if entries is None else partial(iter, entries)
+    for found in measured_records(opened, item, tallies, measure_options):
         if isinstance(found, Reject):
             yield found
         else:

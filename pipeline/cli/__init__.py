@@ -178,6 +178,16 @@ def _add_alerts(command: argparse.ArgumentParser) -> None:
         "--noon", default="12:00", metavar="HH:MM", help="UTC time at which the next night begins; default 12:00"
     )
     command.add_argument("--idle-exit", type=float, metavar="S", help="end after so many seconds without an alert")
+    command.add_argument(
+        "--landing", default="", metavar="DIR", help="with another engine: folder for its answers; CATALOG.landing"
+    )
+    command.add_argument(
+        "--early", type=float, default=30.0, metavar="S", help="there: seconds to an object's first answer; default 30"
+    )
+    command.add_argument(
+        "--lateness", type=float, default=48.0, metavar="H", help="there: hours that late alerts may come; default 48"
+    )
+    command.add_argument("--to-end", action="store_true", help="there: end where the topics end now")
     _add_runs(command)
     _add_display(command)
 
@@ -277,6 +287,11 @@ def _add_catalog_commands(add: _Add) -> None:
     _add_display(command)
     command = add("compact", "pipeline.cli.compact:compact", "Merge the runs of a night: one file for each pixel.")
     command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
+    _add_display(command)
+    command = add("land", "pipeline.cli.alerts:land", "Commit the nights of a stream that another engine runs.")
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--landing", default="", metavar="DIR", help="folder of its answers; default CATALOG.landing")
     command.add_argument("--night", metavar="YYYY-MM-DD", help="only this night")
     _add_display(command)
     command = add("cost", "pipeline.cli.cost:cost", "Estimate what a night costs on rented machines.")

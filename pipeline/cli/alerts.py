@@ -6,16 +6,15 @@ import re
 import signal
 import threading
 from argparse import Namespace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
-from pipeline.cli.display import fail
+from pipeline.cli import EXIT_ENGINE, EXIT_OK, EXIT_OUTPUT, EXIT_SUMS, EXIT_USAGE
+from pipeline.cli.display import fail, show
 from pipeline.cli.guard import guarded
 from pipeline.cli.watch import hours, models_of, tell, times_faults
-
-REGISTRY_USER = "basic.auth.user.info"  #: As Confluent's clients name it; all else in the file is the broker's.
 
 
 def alerts(options: Namespace) -> int:
@@ -42,11 +41,12 @@ def alerts(options: Namespace) -> int:
         config = config_of(options)
     except ConfigError as error:
         return fail([*faults, *error.faults], EXIT_USAGE)
-    if config.remote:
-        faults.append("alerts runs on this machine: --engine local or prism")
+    unbounded = config.runner != "FnApiRunner"
+    faults += _unbounded_faults(options, config) if unbounded else _bounded_faults(options)
     if faults:
         return fail(faults, EXIT_USAGE)
-    return guarded(config.output, config.night, partial(_alerts, options, config), EXIT_OUTPUT)
+    work = partial(_unbounded if unbounded else _alerts, options, config)
+    return guarded(config.output, config.night, work, EXIT_OUTPUT)
 
 
 def _tasks_of_light_curves() -> list[str]:
@@ -67,6 +67,91 @@ def _faults(options: Namespace) -> list[str]:
     if options.spool and (fault := location_fault(options.spool)):
         faults.append(f"--spool: {fault}")
     return faults
+
+
+def _bounded_faults(options: Namespace) -> list[str]:
+    given = {"--landing": options.landing, "--to-end": options.to_end}
+    return [f"{name} is of a graph without an end: --engine prism, flink or dataflow" for name in given if given[name]]
+
+
+def _unbounded_faults(options: Namespace, config: Any) -> list[str]:
+    from pipeline.engines import engine_faults
+
+    places = {"--output": config.output, "--landing": _landing(options)}
+    known = set(engine_faults(config.wanted()))  # told already
+    faults = [f for f in engine_faults(replace(config.wanted(), unbounded=True, places=places)) if f not in known]
+    if options.night is not None:
+        faults.append("--night: a graph without an end takes the night of each alert from its time")
+    if any(topic.startswith("^") for topic in options.topics):
+        faults.append("a graph without an end takes topics by their names, not by a pattern")
+    return faults
+
+
+def _landing(options: Namespace) -> str:
+    return str(options.landing or f"{options.output.rstrip('/')}.landing")
+
+
+def _unbounded(options: Namespace, config: Any) -> int:
+    """Run the graph without an end; on an engine elsewhere it goes on when the command has ended."""
+    from pipeline.quiet import quiet_children, quiet_libraries
+    from transforms.store import Store
+
+    store = Store(config.output)
+    log = Path(store.root) / ".logs" / "nightcat.log" if store.local else None
+    with quiet_libraries(log), quiet_children(log):
+        from pipeline.broker import StreamError
+        from pipeline.models import ModelError
+        from pipeline.streaming import run_stream
+        from pipeline.workers import EngineError
+
+        try:
+            state = run_stream(
+                config, options.topics, options.brokers, options.group, options.credentials, options.schemas,
+                options.start, landing=_landing(options), to_end=options.to_end, noon=hours(options.noon) or 0.0,
+                lateness=3600 * options.lateness, early=options.early,
+            )  # fmt: skip
+        except (ModelError, StreamError) as error:
+            return fail(str(error), EXIT_USAGE)
+        except EngineError as error:
+            return fail([f"the engine failed; what has landed stays: {error}", f"log: {log}"], EXIT_ENGINE)
+    show(
+        options, {"event": "stream", "state": state}, f"the stream is {state.lower()}; nightcat land commits its nights"
+    )
+    return EXIT_OK
+
+
+def land(options: Namespace) -> int:
+    """Commit what a stream without an end has given.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done; 3 where alerts of a night have not come out yet: nothing of it was committed.
+    """
+    return guarded(options.catalog, options.night, partial(_land, options), EXIT_OUTPUT)
+
+
+def _land(options: Namespace) -> int:
+    from pipeline.landing import NotComplete, commit_night, nights
+    from pipeline.quiet import quiet_libraries
+
+    landing, code = str(options.landing or f"{options.catalog.rstrip('/')}.landing"), EXIT_OK
+    for night in [options.night] if options.night else nights(landing):
+        try:
+            with quiet_libraries(None):
+                told = commit_night(options.catalog, landing, night)
+        except NotComplete as error:
+            code = fail(error.faults, EXIT_SUMS)
+            continue
+        done = "nothing is new" if not told["run_id"] else f"run {told['run_id']}"
+        sentence = f"night {night}: {told['alerts']} alerts, {told['rows']} rows, {told['rejects']} rejects; {done}"
+        show(options, {"event": "landed", **told}, sentence)
+    return code
 
 
 def _alerts(options: Namespace, config: Any) -> int:
@@ -93,7 +178,7 @@ def _alerts(options: Namespace, config: Any) -> int:
 
 def _stream(options: Namespace, config: Any, say: Any) -> Any:
     """Put the stream together from the options."""
-    from pipeline.broker import Broker, StreamError, read_credentials
+    from pipeline.broker import REGISTRY_USER, Broker, StreamError, read_credentials
     from pipeline.consuming import Stream, StreamOptions
     from pipeline.schemas import Schemas
     from pipeline.spool import Spool
