@@ -37,6 +37,8 @@ TITLES = {
     "memory": "Memory and time by size",
     "start": "Start",
     "large": "Large files",
+    "stream": "Alert stream",
+    "engines": "Engines and cores",
 }
 RESULTS = ROOT / "benchmarks" / "results" / "performance.json"
 PARTS = ROOT / "docs" / "parts"
@@ -255,9 +257,19 @@ def main() -> None:
     write_page(kept)
 
 
-def add(kept: dict[str, dict[str, object]], part: str, lines: list[str], rounds: int) -> None:
+def keep(part: str, lines: list[str], rounds: int = 1, results: Path = RESULTS) -> None:
+    """Put the table of a benchmark of its own, ``benchmarks.<part>``, on the page."""
+    kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    add(kept, part, lines, rounds, f"benchmarks.{part}")
+    results.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_page(kept)
+
+
+def add(
+    kept: dict[str, dict[str, object]], part: str, lines: list[str], rounds: int, module: str = "benchmarks"
+) -> None:
     """Put a part's table among the results: a row replaces the one with the same beginning."""
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
     load = f"load average {os.getloadavg()[0]:.1f} at the end"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one torch thread"
     old = kept.get(part, {}).get("rows", {})
