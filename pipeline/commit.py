@@ -196,9 +196,8 @@ def commit(
     """
     store, staging = Store(root), Store(staging_folder(root, run_id))
     ledger = Ledger(store)
-    runs = ledger.runs()
     gone = {*fields.get("supersedes", ()), run_id}
-    old = [run for run in runs if run.run_id in gone]
+    old = [run for run in ledger.runs(fields["night"]) if run.run_id in gone]
     fresh = _counts(staged)
     again = Again.of(inputs, fields["versions"], fields.get("listed", ()))
     merged, carried = carry(store, staging, run_id, fields["order"], staged, old, again)

@@ -45,16 +45,25 @@ class Ledger:
     def __init__(self, root: str | Store) -> None:
         self.store = root if isinstance(root, Store) else Store(root)
 
-    def manifests(self) -> list[Run]:
+    def manifests(self, night: str | None = None) -> list[Run]:
         """All runs that have a manifest, in the order of their commits.
+
+        Parameters
+        ----------
+        night : str, optional
+            Only those of one night: others are not even read, so that a night costs the same after years.
 
         Returns
         -------
         list of Run
             Superseded ones too, where their removal was cut off.
         """
-        names = [name for name in self.store.find(RUNS) if name.endswith(".json") and "/." not in name]
-        return sorted((read_run(self.store, name) for name in names), key=lambda run: (run.sequence, run.run_id))
+        return sorted((read_run(self.store, name) for name in self._names(night)), key=_of_commit)
+
+    def _names(self, night: str | None = None) -> list[str]:
+        begin = f"{RUNS}/{night}-" if night else f"{RUNS}/"  # a run's id begins with its night
+        names = self.store.find(RUNS)
+        return [name for name in names if name.startswith(begin) and name.endswith(".json") and "/." not in name]
 
     def runs(self, night: str | None = None) -> list[Run]:
         """The live runs.
@@ -69,7 +78,7 @@ class Ledger:
         list of Run
             In the order of their commits.
         """
-        return [run for run in live(self.manifests()) if night in (None, run.night)]
+        return live(self.manifests(night))
 
     def order(self) -> int | None:
         """HEALPix order that the catalog was created with.
@@ -79,7 +88,7 @@ class Ledger:
         int or None
             None where nothing was committed yet.
         """
-        return next((run.order for run in self.manifests()), None)
+        return next((read_run(self.store, name).order for name in self._names()), None)
 
     def inputs(self, runs: Iterable[Run]) -> list[tuple[Run, dict[str, Any]]]:
         """The input files of runs.
@@ -185,3 +194,7 @@ class Ledger:
         except pa.ArrowException as error:
             raise CatalogError([f"{name!r} is damaged: {error}; nightcat verify tells what else is"]) from error
         return rows
+
+
+def _of_commit(run: Run) -> tuple[int, str]:
+    return run.sequence, run.run_id
