@@ -8,6 +8,7 @@ small store ahead, so a stream that is faster than we are waits at the broker.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,11 +144,14 @@ class Stream:
         """Learn from the catalog what is done, and remove what was written for runs that did not come to their end."""
         self._coverage = Coverage(self.broker.cluster)
         ledger = Ledger(self.config.output)
-        committed = set()
-        for run, entry in ledger.inputs(ledger.runs()):
+        committed, runs = set(), ledger.runs()
+        for run, entry in ledger.inputs(runs):
             self._coverage.add(run.night, entry["source"])
             committed.add((run.night, entry["source"]))
         self.spool.clear(self.broker.cluster, committed)
+        several = Counter(run.night for run in runs)
+        ours = {night for night, name in committed if Range.of(name)}
+        self._open = {night: several[night] for night in ours if several[night] > 1}  # not closed when it was stopped
 
     def _take(self, stop: Event) -> None:
         last = time.monotonic()

@@ -182,11 +182,12 @@ def _stream(options: Namespace, config: Any, say: Any) -> Any:
     from pipeline.consuming import Stream, StreamOptions
     from pipeline.schemas import Schemas
     from pipeline.spool import Spool
+    from transforms.store import Store
 
     settings = read_credentials(options.credentials) if options.credentials else {}
     schemas = Schemas(options.schemas, settings.pop(REGISTRY_USER, ""))
-    spool = Spool(options.spool)
-    if other := spool.claim(config.output):
+    spool, catalog = Spool(options.spool), Store(config.output)
+    if other := spool.claim(catalog.root if catalog.local else config.output):
         raise StreamError(f"--spool {options.spool!r} holds the messages of another catalog: {other}")
     broker = Broker(
         servers=options.brokers, topics=options.topics, group=options.group, start=options.start, settings=settings,

@@ -362,6 +362,16 @@ def test_sigterm_ends_it_after_the_run(broker: Broker, tmp_path: Path) -> None:
         run.send_signal(signal.SIGTERM)
         assert run.wait(60) == 0
     assert len(held(catalog)) == 3
+    # a night that was open when it was stopped is closed by the next one, though nothing new comes for it
+    broker.send("ends", [(0, ztf(3), EVENING)])
+    with Taking(broker, "ends", catalog, "--idle-exit", "100") as taking:
+        taking.wait_for("batch")
+        taking.stop.set()
+    assert len(Ledger(str(catalog)).runs(NIGHT)) == 2
+    taking = take(broker, "ends", catalog, "--close", "09:30")
+    assert [one["night"] for one in taking.events("closed")] == [NIGHT]
+    assert len(Ledger(str(catalog)).runs(NIGHT)) == 1
+    assert len(held(catalog)) == 4
 
 
 def test_wrong_options_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
