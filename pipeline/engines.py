@@ -184,6 +184,8 @@ def _prism_flags(wanted: Wanted) -> list[str]:
 
 def _prism_faults(wanted: Wanted) -> list[str]:
     place = wanted.given.get("prism_location") or find_prism()
+    if wanted.workers > 1:
+        return [f"--workers {wanted.workers}: {wanted.runner} gives a night one worker process; leave it out"]
     if "job_endpoint" in wanted.given:
         return _stream_faults(wanted)
     if not place:

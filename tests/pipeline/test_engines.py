@@ -46,7 +46,8 @@ def wanted(engine: str, *options: str, unbounded: bool = False, places: Any = HE
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_beam_takes_the_options_of_each_preset(name: str, tools: Path) -> None:
-    asked = wanted(name, *(DATAFLOW if name == "dataflow" else ()), places=CLOUD, workers=3)
+    many = 1 if name == "prism" else 3
+    asked = wanted(name, *(DATAFLOW if name == "dataflow" else ()), places=CLOUD, workers=many)
     assert engine_faults(asked) == []
     flags = [f"--runner={asked.runner}", *engine_flags(asked), *asked.options]
     known = PipelineOptions(flags).get_all_options(drop_default=True)
@@ -175,3 +176,8 @@ def test_a_night_that_the_engine_broke_off_is_done_again(monkeypatch: pytest.Mon
         assert toy_night.digests(tmp_path / "again") == toy_night.digests(tmp_path / "whole")
     finally:
         toy_night.forget()
+
+
+def test_workers_that_prism_would_not_start_are_refused() -> None:
+    assert "--workers 3: PrismRunner gives a night one worker process" in engine_faults(wanted("prism", workers=3))[0]
+    assert not [fault for fault in engine_faults(wanted("prism", workers=1)) if "--workers" in fault]
