@@ -72,7 +72,8 @@ def commands_page() -> str:
         "# Commands\n",
         "Exit codes: 0 done; 1 rejects under `--strict`, or faults found by `verify`; 2 wrong options;",
     ]
-    lines += ["3 sums do not close; 4 the output cannot be written; 5 the engine failed; 130 interrupted.\n"]
+    lines += ["3 sums do not close; 4 the output cannot be written; 5 the engine failed; 6 `finish` found a job"]
+    lines += ["that is not done; 130 interrupted.\n"]
     actions = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for name, command in actions.choices.items():
         lines += [f"## `nightcat {name}`\n", f"{command.description}\n", "| option | meaning |", "|---|---|"]

@@ -3,7 +3,7 @@
 Workers write below ``.staging/<run_id>``. The driver then writes an *intent* there, which holds the manifest and what
 has to go; from that moment the commit can only go forward. Files are renamed, derived files are written anew, the
 manifest follows, and only then go the files of superseded runs. ``recover`` finishes every intent that it finds and
-removes the staging of runs that have none.
+removes the staging of runs that have none, but for detached ones that are under way (``pipeline.underway``).
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pipeline.ledger import INPUT_COLUMNS, Ledger
 from pipeline.manifest import Run, as_run, format_versions, parse_versions
 from pipeline.plan import COPY, Again
 from pipeline.sources import DUPLICATE, Inputs
+from pipeline.underway import LISTED, kept_folders
 from transforms.columns import Column
 from transforms.records import FileRef, Reject
 from transforms.store import TEMPORARY, Busy, OutputError, Store
 
 DEFAULT_ORDER = 3
 LOCK = ".lock"
-INTENT, LISTED = "intent.json", "staged.json"
+INTENT = "intent.json"
 _OURS = re.compile(
     r"((\w+)/\2(_margin_\d+arcs)?/dataset/Norder=\d+/Dir=\d+/Npix=\d+|\w+/unplaced|rejects|_runs)/"
     r"(?P<run>\d{4}-\d{2}-\d{2}-[0-9a-f]{12})(\.inputs)?\.parquet\Z"
@@ -98,15 +99,13 @@ def staging_folder(root: str, run_id: str) -> str:
     return f"{root.rstrip('/')}/{STAGING}/{run_id}"
 
 
-def staged_files(root: str, run_id: str) -> list[StagedFile]:
+def staged_files(staging: str) -> list[StagedFile]:
     """Files that the workers of a run have staged.
 
     Parameters
     ----------
-    root : str
-        The catalog.
-    run_id : str
-        The run.
+    staging : str
+        Folder that its graph wrote to.
 
     Returns
     -------
@@ -118,7 +117,7 @@ def staged_files(root: str, run_id: str) -> list[StagedFile]:
     FileNotFoundError
         Where the pipeline did not come to its end.
     """
-    entries = json.loads(Store(staging_folder(root, run_id)).read(LISTED))
+    entries = json.loads(Store(staging).read(LISTED))
     return sorted(StagedFile(**entry) for entry in entries)
 
 
@@ -316,7 +315,12 @@ def recover(root: str) -> Recovered:
             intent = json.loads(store.read(path))
             _apply(store, intent["manifest"]["run_id"], intent)
             finished.append(intent["manifest"]["run_id"])
-    store.remove_tree(STAGING)
+    kept = kept_folders(store)
+    left = [f"{STAGING}/{name}" for name in store.folders(STAGING) if f"{STAGING}/{name}" not in kept]
+    if kept and not left:  # nobody was killed: the catalog need not be listed
+        return Recovered(tuple(finished))
+    for folder in left if kept else (STAGING,):
+        store.remove_tree(folder)
     removed = orphans(store)
     for path in removed:
         store.remove(path)
@@ -325,6 +329,8 @@ def recover(root: str) -> Recovered:
 
 def orphans(store: Store) -> list[str]:
     """Data files of ours that no manifest names, and files that were being written when the writer was killed.
+
+    What lies in the folder of a detached run that is under way is none of them: its job may be writing there.
 
     Parameters
     ----------
@@ -339,4 +345,9 @@ def orphans(store: Store) -> list[str]:
     runs = Ledger(store).manifests()
     named = {file.path for run in runs for file in run.files}
     named |= {f"{RUNS}/{run.run_id}.inputs.parquet" for run in runs}
-    return [path for path in store.find() if path not in named and (_OURS.match(path) or TEMPORARY.search(path))]
+    kept = tuple(f"{folder}/" for folder in kept_folders(store))
+    return [
+        path
+        for path in store.find()
+        if path not in named and not path.startswith(kept) and (_OURS.match(path) or TEMPORARY.search(path))
+    ]

@@ -18,6 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.manifest import Run, make_run_id
 from pipeline.plan import COPY
 from pipeline.sources import Inputs
+from pipeline.underway import check_free
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +62,8 @@ def compact(catalog: str, night: str | None = None, *, loose: bool = False) -> l
     CatalogError
         Where nothing was committed, or a night was made by several versions of a model or of the package: it would
         have to be run again.
+    NightBusy
+        Where a detached run of such a night is under way: it was planned against the runs that are there.
     OutputError
         No space, no permission; a commit that had begun is finished by the next command that writes.
     """
@@ -74,6 +77,7 @@ def compact(catalog: str, night: str | None = None, *, loose: bool = False) -> l
             runs = [run for run in runs if "merged" not in run.manifest]
         nights = {name: [run for run in runs if run.night == name] for name in sorted({run.night for run in runs})}
         several = {name: own for name, own in nights.items() if len(own) > 1}
+        check_free(catalog, several)
         faults = [fault for name, own in several.items() for fault in _mixed(name, own)]
         if faults:
             raise CatalogError(faults)

@@ -1,4 +1,4 @@
-"""Run the graph on a Beam runner and hand back its counters; what differs between engines is options."""
+"""Run or submit the graph on a Beam runner; what differs between engines is options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
@@ -82,23 +83,65 @@ def run_graph(config: RunConfig, plan: Plan, source: Workers | None = None) -> d
         return _run(_pipeline(config, plan, source), config, plan, source)
 
 
+def submit_graph(config: RunConfig, plan: Plan) -> str:
+    """Build the graph of one night and hand it to an engine that runs it elsewhere, without waiting for it.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Runner and options.
+    plan : Plan
+        What to process.
+
+    Returns
+    -------
+    str
+        The engine's name of the job; empty where it tells none, as where the graph is written for the launcher of a
+        template, which submits it.
+
+    Raises
+    ------
+    ConfigError
+        Where Beam refuses the options of the runner.
+    EngineError
+        Where the engine does not take the job.
+    """
+    pipeline = _pipeline(config, plan, Workers())
+    with _spoken(pipeline, config, ()):
+        survey(pipeline, plan)
+        return _job_of(pipeline.run())
+
+
+def _job_of(result: Any) -> str:
+    """A job server and Dataflow each name a job in their own way."""
+    told = getattr(result, "_job_id", "") or getattr(getattr(result, "job", None), "id", "")
+    return str(told or "")
+
+
 def _run(pipeline: beam.Pipeline, config: RunConfig, plan: Plan, source: Workers) -> dict[str, int]:
-    # it warns at the very end of the process, when the screen is no longer kept clean, that it stops its server
-    logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
-    try:
+    with _spoken(pipeline, config, source.lost):
         survey(pipeline, plan)
         result = pipeline.run()
         state = result.wait_until_finish()
-    except SystemExit as error:
-        raise _refused(config) from error
-    except Exception as error:  # the runner wraps whatever a worker raised
-        raise _translated(error, source.lost) from error
-    finally:
-        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it where the graph was never run
     if str(state) != "DONE":
         raise EngineError(f"{config.runner} ended in state {state}")
     counters = result.metrics().query(MetricsFilter().with_namespace("nightcat"))["counters"]
     return {c.key.metric.name: int(c.result) for c in counters}
+
+
+@contextmanager
+def _spoken(pipeline: beam.Pipeline, config: RunConfig, lost: Sequence[str]) -> Iterator[None]:
+    """Turn whatever a runner raises into an error of ours; ``lost`` tells of workers that died."""
+    # it warns at the very end of the process, when the screen is no longer kept clean, that it stops its server
+    logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
+    try:
+        yield
+    except SystemExit as error:
+        raise _refused(config) from error
+    except Exception as error:  # the runner wraps whatever a worker raised
+        raise _translated(error, lost) from error
+    finally:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it where the graph was never run
 
 
 def _pipeline(config: RunConfig, plan: Plan, source: Workers) -> beam.Pipeline:

@@ -145,6 +145,42 @@ def engine_faults(wanted: Wanted) -> list[str]:
     return engine_of(wanted.runner).faults(wanted)
 
 
+def detach_faults(wanted: Wanted) -> list[str]:
+    """Why a job would not outlive the process that submits it.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        What is asked for.
+
+    Returns
+    -------
+    list of str
+        Sentences; empty for an engine that runs elsewhere, with workers that do.
+    """
+    if wanted.runner == "DataflowRunner":
+        return []
+    if wanted.runner not in ("FlinkRunner", "PortableRunner"):
+        return [
+            f"--detach: {wanted.runner} ends with the command that has started it; leave --detach out, or use "
+            "--engine flink with a job server of its own, or --engine dataflow"
+        ]
+    faults = []
+    if wanted.given.get("job_endpoint", "embed") == "embed":
+        faults.append(
+            f"--detach: a job server that {wanted.runner} starts ends with the command; name one that goes on: -- "
+            "--job_endpoint=HOST:PORT"
+        )
+    # what Beam takes for Flink where neither workers nor a cluster are named
+    silent = wanted.runner == "FlinkRunner" and wanted.given.get("flink_master", "[auto]").startswith("[")
+    if wanted.given.get("environment_type", "LOOPBACK" if silent else "DOCKER") == "LOOPBACK":
+        faults.append(
+            "--detach: workers in LOOPBACK end with the command; name others: -- --environment_type=EXTERNAL "
+            "--environment_config=HOST:PORT, or DOCKER"
+        )
+    return faults
+
+
 def find_prism() -> str:
     """Find the Prism binary: in ``NIGHTCAT_PRISM``, beside the interpreter, on the path.
 

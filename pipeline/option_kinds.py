@@ -103,6 +103,7 @@ KINDS: Mapping[str, Kind] = {
     "checksums": TRUTH,
     "strict": TRUTH,
     "force": TRUTH,
+    "detach": TRUTH,
 }
 _FLAGS = {"inputs": "--input", "bundles": "--bundle", "light_curves": "--light-curve-columns"}
 _NO_FLAG = (
@@ -111,6 +112,7 @@ _NO_FLAG = (
     "checksums",
     "strict",
     "force",
+    "detach",
 )  #: Nobody gives them a value on the command line.
 
 

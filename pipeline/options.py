@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.engines import ENGINES, Wanted, engine_faults
+from pipeline.engines import ENGINES, Wanted, detach_faults, engine_faults
 from pipeline.option_kinds import AUTO, flag, take
 from pipeline.sources import is_night
 from transforms.locations import location_fault
@@ -83,6 +83,8 @@ class RunConfig:
         Refuse FITS files whose own checksums do not hold.
     strict, force : bool
         Treat rejects as an error; process again what is done already.
+    detach : bool
+        Submit the job and go; ``nightcat finish`` commits.
     """
 
     inputs: tuple[str, ...] = ()
@@ -109,6 +111,7 @@ class RunConfig:
     checksums: bool = True
     strict: bool = False
     force: bool = False
+    detach: bool = False
 
     def wanted(self) -> Wanted:
         """What the engine is asked for.
@@ -340,6 +343,12 @@ def _check(config: RunConfig, known_tasks: Sequence[str]) -> list[str]:
     need(config.engine in ("", *ENGINES), f"--engine {config.engine!r} is not one of {', '.join(ENGINES)}")
     need(config.runner in RUNNERS, f"--runner {config.runner!r} is not one of {', '.join(RUNNERS)}")
     faults += engine_faults(config.wanted())
+    if config.detach:
+        faults += detach_faults(config.wanted())
+        need(
+            config.retries in (AUTO, 0),
+            f"--retries {config.retries!r}: nobody waits for a detached run to do it again; leave it out",
+        )
     need(
         config.retries == AUTO or (isinstance(config.retries, int) and config.retries >= 0),
         f"--retries {config.retries!r} is not auto or a whole number",

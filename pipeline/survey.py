@@ -14,12 +14,11 @@ from pipeline.models import Model
 from pipeline.progress import Heartbeat
 from pipeline.sinks import StagedFile, StageTables
 from pipeline.tables import table_columns
+from pipeline.underway import COUNTED, LISTED
 from transforms.infer import Infer
 from transforms.ingest import Ingest
 from transforms.records import FileRef, Item, Reject
 from transforms.store import Store
-
-COUNTED = "counts.json"  #: In the staging folder: what each stage took, finished, refused and gave.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,23 +126,6 @@ def note_counts(counts: Sequence[tuple[str, int]], staging: str) -> None:
     Store(staging).write(COUNTED, json.dumps(dict(sorted(total.items()))).encode())
 
 
-def counted(staging: str) -> dict[str, int]:
-    """Read what the stages have counted.
-
-    Parameters
-    ----------
-    staging : str
-        Folder of a run whose graph has come to its end.
-
-    Returns
-    -------
-    dict of str to int
-        By ``"<stage>.<entered, done, rejected or out>"``.
-    """
-    found: dict[str, int] = json.loads(Store(staging).read(COUNTED))
-    return found
-
-
 def note_staged(staged: Sequence[StagedFile], staging: str) -> None:
     """Write the list of staged files, from which the driver commits.
 
@@ -155,4 +137,4 @@ def note_staged(staged: Sequence[StagedFile], staging: str) -> None:
         Folder of this run.
     """
     entries = sorted((asdict(file) for file in staged), key=lambda entry: entry["path"])
-    Store(staging).write("staged.json", json.dumps(entries).encode())
+    Store(staging).write(LISTED, json.dumps(entries).encode())

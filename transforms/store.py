@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +186,8 @@ class Store:
                     stream.flush()
                     self.fs.put_file(stream.name, path)
                 return
-            temporary = f"{folder}/.{leaf}.{os.getpid()}.tmp"
+            # processes of different machines, and threads of one, may write the same file at once
+            temporary = f"{folder}/.{leaf}.{os.getpid()}{secrets.randbelow(10**9):09d}.tmp"
             try:
                 with open(temporary, "wb") as stream:
                     yield stream
@@ -245,6 +247,27 @@ class Store:
                 pass
             for _ in pool.map(_sync, folders):
                 pass
+
+    def modified(self, name: str) -> float:
+        """When a file was written.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Returns
+        -------
+        float
+            Unix time, in s.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where it is not there.
+        """
+        with _guard("look for", self.path(name)):
+            return float(self.fs.modified(self.path(name)).timestamp())
 
     def remove(self, name: str) -> None:
         """Remove a file, and the folders that it leaves empty; a file that is gone already is no error.

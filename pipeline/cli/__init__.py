@@ -1,7 +1,7 @@
 """The command line: the only place that prints and exits. Nothing heavy is imported before a command needs it.
 
 Exit codes: 0 done; 1 rejects under ``--strict``, or ``verify`` found faults; 2 wrong options; 3 sums do not close;
-4 the output cannot be written; 5 the engine failed; 130 interrupted.
+4 the output cannot be written; 5 the engine failed; 6 ``finish`` found a job that is not done; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _Add = Callable[[str, str, str], argparse.ArgumentParser]
 #: Imports make a million objects that live on; with Python's own threshold the collector looks through them again and
 #: again, which takes a tenth of the start.
 GC_THRESHOLD = (100_000, 20, 20)
-EXIT_OK, EXIT_FOUND, EXIT_USAGE, EXIT_SUMS, EXIT_OUTPUT, EXIT_ENGINE, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+EXIT_OK, EXIT_FOUND, EXIT_USAGE, EXIT_SUMS, EXIT_OUTPUT, EXIT_ENGINE, EXIT_WAITING, EXIT_INTERRUPTED = (
+    *range(7),
+    130,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     _add_run(add("run", "pipeline.cli.run:run", "Process a night of files into the catalog."))
+    _add_finish(add("finish", "pipeline.cli.finish:finish", "Commit detached runs whose jobs are done."))
     _add_watch(add("watch", "pipeline.cli.watch:watch", "Process files as they arrive, and close each night."))
     _add_alerts(add("alerts", "pipeline.cli.alerts:alerts", "Process alerts from Kafka, exactly once each."))
     _add_catalog_commands(add)
@@ -120,6 +124,29 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     _add_runs(command)
     command.add_argument("--strict", action="store_true", default=None, help="exit with 1 where anything was rejected")
     command.add_argument("--force", action="store_true", default=None, help="process again what is done already")
+    command.add_argument(
+        "--detach",
+        action="store_true",
+        default=None,
+        help="submit the job of each night and go (flink, dataflow); nightcat finish commits",
+    )
+    _add_display(command)
+
+
+def _add_finish(command: argparse.ArgumentParser) -> None:
+    command.add_argument("catalog", metavar="CATALOG", help="root of the catalog")
+    command.add_argument("--night", metavar="YYYY-MM-DD", help="only the run of this night")
+    command.add_argument("--run", metavar="RUN", help="only this run")
+    command.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds to wait for jobs that are not done; default 0. It ends with 6 where one is not done then",
+    )
+    command.add_argument(
+        "--abandon", metavar="RUN", help="give this run up: nothing of it is committed, its night can be run again"
+    )
     _add_display(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that write a catalog: run and replay."""
+"""Commands that write a catalog: run, detached or not, and replay."""
 
 from __future__ import annotations
 
@@ -48,7 +48,29 @@ def _run(options: Namespace, config: Any) -> int:
         config = in_production(config)
     except ModelError as error:
         return fail(str(error), EXIT_USAGE)
+    if config.detach:
+        return _guarded(options, config, partial(_detach, options, config), partial(_detached, options, config))
     return _guarded(options, config, partial(_nights, config))
+
+
+def _detach(options: Namespace, config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[Any]:
+    from pipeline.detached import detach_nights
+    from pipeline.nights import NightResult
+
+    done = []
+    for one in detach_nights(config, load):  # told at once: the next night may fail, and the job of this one goes on
+        if isinstance(one, NightResult):
+            done.append(one)
+            continue
+        event = {"event": "detached", "night": one.night, "run_id": one.run_id, "job": one.job}
+        how = f"nightcat finish {config.output} --run {one.run_id}"
+        show(options, event, f"night {one.night}: the {one} is submitted; when its job is done: {how}")
+    return done
+
+
+def _detached(options: Namespace, config: Any, done: Sequence[Any]) -> int:
+    """Nights that need no job."""
+    return _summary(options, config, done) if done else EXIT_OK
 
 
 def replay(options: Namespace) -> int:
@@ -93,7 +115,12 @@ def _nights(config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[
     return run_nights(config, load, watch)
 
 
-def _guarded(options: Namespace, config: Any, work: Callable[[Callable[[], Sequence[Any]], Any], list[Any]]) -> int:
+def _guarded(
+    options: Namespace,
+    config: Any,
+    work: Callable[[Callable[[], Sequence[Any]], Any], list[Any]],
+    tell: Callable[[Sequence[Any]], int] | None = None,
+) -> int:
     """Load what is needed, run, and turn what stops a run into a sentence and an exit code."""
     from pipeline.quiet import quiet_children, quiet_libraries, voice
     from transforms.store import Store
@@ -120,7 +147,7 @@ def _guarded(options: Namespace, config: Any, work: Callable[[Callable[[], Seque
             return fail(["sums do not close, nothing was committed:", *error.faults], EXIT_SUMS)
         except EngineError as error:
             return fail([f"the engine failed, nothing was committed: {error}", f"log: {log}"], EXIT_ENGINE)
-    return _summary(options, config, results)
+    return tell(results) if tell else _summary(options, config, results)
 
 
 def _summary(options: Namespace, config: Any, results: Sequence[Any]) -> int:
@@ -170,11 +197,16 @@ def config_of(options: Namespace) -> RunConfig:
         With every fault.
     """
     from finetune import tasks
-    from pipeline.options import make_config, read_toml
+    from pipeline.options import ConfigError, make_config, read_toml
 
+    file = read_toml(options.config) if options.config else {}
+    if file.get("detach") and "detach" not in options:
+        raise ConfigError(
+            ["detach: what arrives is committed in small runs, by the command that watches; leave it out"]
+        )
     flags = vars(options) | {name: _merged(getattr(options, name)) for name in ("bundles", "light_curves")}
     flags["registry"] = registry(options) or None
-    return make_config(flags, read_toml(options.config) if options.config else {}, tasks.names())
+    return make_config(flags, file, tasks.names())
 
 
 def _merged(pairs: Sequence[tuple[str, str]] | None) -> dict[str, str] | None:

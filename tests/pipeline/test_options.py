@@ -44,7 +44,7 @@ def test_each_value_of_a_file_must_be_of_its_kind_and_all_are_told(tmp_path: Pat
         'inputs = 3\noutput = 5\nbundles = "x"\nlight_curves = "x"\ndevice = 3\nnight = 20261124\nstrict = "no"\n'
         'force = 0\nthreads = true\nworkers = "2"\norder = 3.0\ntasks = 3\nthreshold = inf\ndtype = ["fp32"]\n'
         "targets = 1\nbeam_options = 1\nchecksums = 1\nembeddings = 1\nrunner = 1\nregistry = 1\n"
-        'engine = 1\nretries = "often"\naccelerator = 1\nmin_ram = 1\n'
+        'engine = 1\nretries = "often"\naccelerator = 1\nmin_ram = 1\ndetach = 1\n'
     )
     content = read_toml(str(path))
     assert set(content) == {field.name for field in fields(RunConfig)}

@@ -35,7 +35,7 @@ def test_beam_stages_the_same_bytes_as_plain_code_in_any_order(tmp_path, monkeyp
     monkeypatch.setattr(sinks, "BUFFER_ROWS", 7)
     random.Random(1).shuffle(made)
     through_beam(str(tmp_path / "beam"), made, REFUSED[::-1])
-    assert staged_files(str(tmp_path / "beam"), RUN) == sorted(expected)
+    assert staged_files(staging_folder(str(tmp_path / "beam"), RUN)) == sorted(expected)
     assert {f.kind for f in expected} >= {"primary", "unplaced", "rejects"}
     assert sum(f.rows for f in expected if f.kind == "primary") == 120
 
@@ -44,7 +44,7 @@ def test_nothing_is_visible_before_the_commit(tmp_path) -> None:
     through_beam(str(tmp_path), rows("a"), REFUSED)
     assert all(path.startswith(".staging/") for path in contents(str(tmp_path)))
     fields = {"night": NIGHT, "versions": {"toy": "v1"}, "order": 3, "stages": stages(1, 5, 3)}
-    staged = staged_files(str(tmp_path), RUN)
+    staged = staged_files(staging_folder(str(tmp_path), RUN))
     manifest = commit(str(tmp_path), RUN, staged, fields, Inputs((file("a"),), tuple(REFUSED)))
     assert manifest["counts"]["fresh"] == {"rows": 5, "rejects": 3}
     assert not Store(str(tmp_path)).find(".staging")
@@ -52,7 +52,7 @@ def test_nothing_is_visible_before_the_commit(tmp_path) -> None:
 
 def test_an_empty_night_stages_nothing(tmp_path) -> None:
     through_beam(str(tmp_path), [], [])
-    assert staged_files(str(tmp_path), RUN) == []
+    assert staged_files(staging_folder(str(tmp_path), RUN)) == []
 
 
 @pytest.mark.parametrize(
