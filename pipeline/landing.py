@@ -197,6 +197,7 @@ def commit_night(
     from pipeline.commit import check_catalog, commit, lock, recover, staging_folder
     from pipeline.ledger import Ledger
     from pipeline.manifest import make_run_id
+    from pipeline.underway import check_free
 
     store = Store(landing)
     if not store.exists(PLAN):
@@ -212,6 +213,7 @@ def commit_night(
     told = {"night": night, "alerts": len(arrived), "rows": len(answers) - rejects, "rejects": rejects}
     with lock(catalog):
         recover(catalog)
+        check_free(catalog, [night])
         work = Ledger(catalog).plan(Inputs((place,)), night, plan["versions"])
         if not work.inputs.files:
             return {"run_id": "", **told}
