@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.device_use import device_use
 from pipeline.models import Model
 from pipeline.option_kinds import AUTO
 from pipeline.options import RunConfig
@@ -253,7 +254,8 @@ def _execute(
                 left -= 1
                 _clear(config.output, run_id, heartbeat)
     staged = staged_files(config.output, run_id)
-    accounts = from_counters(counted(staging))
+    counts = counted(staging)
+    accounts = from_counters(counts)
     accounts.add("ingest", entered=len(inputs.rejects), rejected=len(inputs.rejects))
     rows = sum(file.rows for file in staged if file.kind in ("primary", "unplaced"))
     refused = sum(file.rows for file in staged if file.kind == "rejects")
@@ -261,10 +263,12 @@ def _execute(
     faults = check(accounts, rows, refused, tasks=(low, high))
     if faults:
         raise SumsError(faults)
-    timing = {
+    timing: dict[str, Any] = {
         "seconds": round(time.monotonic() - began, 3),
         "processes": worker_count(config, inputs.files) if isinstance(config.workers, int) or not config.remote else 1,
     }
+    if use := device_use(counts):
+        timing["device"] = use
     return commit(config.output, run_id, staged, {**fields, "stages": accounts.plain(), "timing": timing}, inputs)
 
 
