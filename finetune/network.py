@@ -169,7 +169,7 @@ class Network:
         fitted : list of int
             Which of the inputs the rows belong to.
         """
-        outputs, fitted = self.batches.run(batch, size, self._load, self._forward)
+        outputs, fitted = self.batches.run(batch, size, self.load, self.forward)
         self.batches.meter.add(**{f"objects_{self.dtype}": len(fitted)})
         return outputs, fitted
 
@@ -186,7 +186,7 @@ class Network:
         dict of str to Tensor
             The arrays that they take, stacked, on the device.
         """
-        return {name: tensor.to(self.device.place) for name, tensor in self._load(batch).items()}
+        return {name: tensor.to(self.device.place) for name, tensor in self.load(batch).items()}
 
     def values(self, prepared: Prepared) -> int:
         """How many numbers of one input enter the models: pixels, or channels of tokens.
@@ -201,7 +201,7 @@ class Network:
         int
             At least 1.
         """
-        return max(sum(tensor.numel() for tensor in self._load([prepared]).values()), 1)
+        return max(sum(tensor.numel() for tensor in self.load([prepared]).values()), 1)
 
     def weight_bytes(self) -> int:
         """Memory of the models' weights.
@@ -214,11 +214,35 @@ class Network:
         tensors = [tensor for model in self.models for tensor in (*model.parameters(), *model.buffers())]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def _load(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+    def load(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """What the models are given, in the host's memory.
+
+        Parameters
+        ----------
+        batch : sequence of Prepared
+            At least one.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The arrays that they take, stacked.
+        """
         self._names = self._names or accepted(self.models[0], sorted(batch[0]))
         return {name: to_tensor(value) for name, value in stack(batch, self._names).items()}
 
-    def _forward(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The models alone.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Tensor
+            From ``load``, on the device.
+
+        Returns
+        -------
+        mapping of str to Tensor
+            Mean of the members' outputs, float32, on the device.
+        """
         with torch.inference_mode(), self._precision():
             return mean_answer(self.models, inputs)
 
