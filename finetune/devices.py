@@ -37,6 +37,7 @@ class Device(Protocol):
     accelerator: bool  #: Whether large batches pay, and memory is its own.
     depth: int  #: Batches that may be in flight at once.
     fast: str  #: Precision that ``"auto"`` tries here.
+    context: int  #: Bytes that each process takes of it before its first tensor.
 
     def free(self) -> int:
         """Memory that is left.
@@ -132,6 +133,7 @@ class Cpu:
     accelerator: bool = False
     depth: int = 1
     fast: str = "fp32"  # bfloat16 is slower on the processors that were measured, see docs/devices.md
+    context: int = 0
 
     def free(self) -> int:
         """Not told: the host's memory is shared with everything else.
@@ -312,6 +314,7 @@ class Cuda:
     """
 
     accelerator = True
+    context = 1 << 29  # not measured: a round number above what CUDA with its libraries usually takes
 
     def __init__(self, index: int) -> None:
         self.name = f"cuda:{index}"

@@ -89,7 +89,7 @@ def warm_up(task: Task, network: Network, inputs: Sequence[Prepared], shape: int
     return Need(task=task.name, weights=network.weight_bytes(), working=working)
 
 
-def fitting_together(needs: Sequence[Need], free: int, share: int = 1) -> list[str]:
+def fitting_together(needs: Sequence[Need], free: int, share: int = 1, context: int = 0) -> list[str]:
     """Which models a device is given.
 
     Parameters
@@ -100,6 +100,8 @@ def fitting_together(needs: Sequence[Need], free: int, share: int = 1) -> list[s
         Bytes that the device has left; 0 where it does not tell, and all fit.
     share : int
         Processes that load the models on this device, each for itself.
+    context : int
+        Bytes that each of them takes before its first tensor.
 
     Returns
     -------
@@ -107,7 +109,7 @@ def fitting_together(needs: Sequence[Need], free: int, share: int = 1) -> list[s
         Tasks, in order. Weights of all of them are there at once; working memory is that of the largest, as a process
         runs one model at a time.
     """
-    budget = FRACTION * free / max(share, 1)
+    budget = FRACTION * free / max(share, 1) - context
     found: list[str] = []
     weights = working = 0
     for need in needs:

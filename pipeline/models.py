@@ -202,7 +202,7 @@ def placed(bundles: Sequence[Any], device: Any, where: str, choose: bool, proces
     pairs = zip(tasks, bundles, strict=True)
     measured = {task.name: measure_need(task, bundle.networks(task), device, probes(task, 4)) for task, bundle in pairs}
     needs = [need for need in measured.values() if need is not None]
-    fitting = fitting_together(needs, free, share)
+    fitting = fitting_together(needs, free, share, device.context)
     for name, need in measured.items():
         if name in fitting:
             continue

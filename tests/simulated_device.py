@@ -40,6 +40,7 @@ class SimulatedDevice:
     need: Callable[[Any], int] = total_bytes  #: Of a batch; its forward takes as much once more.
     accelerator: bool = True
     fast: str = "bf16"
+    context: int = 0
     name: str = "simulated"
     place: torch.device = field(default_factory=lambda: torch.device("cpu"))
     used: int = 0

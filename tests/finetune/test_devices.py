@@ -238,6 +238,7 @@ def test_models_share_the_memory_first_come_first_served() -> None:
     assert fitting_together(needs, 110) == ["a", "c"], "88 take a and c, not b"
     assert fitting_together(needs, 200, share=2) == ["a", "c"]
     assert fitting_together(needs, 200, share=20) == []
+    assert fitting_together(needs, 200, context=72) == ["a", "c"], "88 are left of 160"
     assert fitting_together(needs, 0) == ["a", "b", "c"], "a device that does not tell has room"
 
 
