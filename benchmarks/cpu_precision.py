@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile, too, which takes minutes")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     print("\n".join(HEAD))
     for name in options.tasks:
         print("\n".join(measure(name, options.rounds, options.compile)), flush=True)
