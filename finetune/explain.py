@@ -24,9 +24,10 @@ from finetune.attribution import (
 )
 from finetune.bundle import check_version, load_bundle
 from finetune.commands import Say, find_bundle, quiet
+from finetune.devices import resolve_device
 from finetune.explanation import Explanation, Places
 from finetune.faithfulness import Groups, deletion, similarity
-from finetune.network import Network, resolve_device, to_tensor
+from finetune.network import Network, to_tensor
 from finetune.object_sample import Key, chosen_records, place, sample_records
 from finetune.predict import learned_rows
 from finetune.task import Prepared, Row, Task

@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from finetune.batches import Batches
+from finetune.devices import Device, open_device
 from finetune.task import Prepared
 
-DTYPES = ("fp32", "bf16")
-
-
-class DeviceError(ValueError):
-    """The device that was asked for is not there."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """Find the device that was asked for; another one is never taken in its place.
-
-    Parameters
-    ----------
-    name : str
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"`` for the first of cuda, mps and cpu that is there.
-
-    Returns
-    -------
-    torch.device
-        The device.
-
-    Raises
-    ------
-    DeviceError
-        Where it is not there.
-    """
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"device {name!r} was asked for, but this machine has no usable CUDA device")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device {name!r} was asked for, but there are only {torch.cuda.device_count()}")
-    if device.type == "mps" and not mps:
-        raise DeviceError(f"device {name!r} was asked for, but this machine has no usable MPS device")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
-    return device
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = ("fp32", *HALF)
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
@@ -116,7 +79,6 @@ def accepted(model: torch.nn.Module, names: Sequence[str]) -> list[str]:
     return sorted(name for name in names if name in known)
 
 
-@dataclass(slots=True)
 class Network:
     """The member models as one function of a batch: their outputs are averaged.
 
@@ -124,23 +86,41 @@ class Network:
     ----------
     models : sequence of Module
         They are set to evaluation mode; where a model has a method ``for_inference``, what that returns is run.
-    device : torch.device
+    device : str, torch.device or Device
         Where they run.
     dtype : str
-        ``"fp32"``, or ``"bf16"`` for matrix products in bfloat16 (autocast: weights, and the encodings of wavelength
-        and time, stay in fp32).
+        ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for matrix products in that precision (autocast: weights, and the
+        encodings of wavelength and time, stay in fp32).
     """
 
-    models: Sequence[torch.nn.Module]
-    device: torch.device
-    dtype: str = "fp32"
-    _names: list[str] = field(default_factory=list)
+    def __init__(
+        self, models: Sequence[torch.nn.Module], device: str | torch.device | Device, dtype: str = "fp32"
+    ) -> None:
+        _check_dtype(dtype)
+        self.device = open_device(device)
+        self.dtype = dtype
+        self.batches = Batches(self.device)
+        self._names: list[str] = []
+        quick = [getattr(model, "for_inference", lambda model=model: model)() for model in models]
+        self.models = [model.to(self.device.place).eval() for model in quick]
 
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        quick = [getattr(model, "for_inference", lambda model=model: model)() for model in self.models]
-        self.models = [model.to(self.device).eval() for model in quick]
+    def in_precision(self, dtype: str) -> Network:
+        """The same models in another precision.
+
+        Parameters
+        ----------
+        dtype : str
+            ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+
+        Returns
+        -------
+        Network
+            It shares the models, and what was learnt and counted.
+        """
+        _check_dtype(dtype)
+        other = copy.copy(self)
+        other.dtype = dtype
+        return other
 
     def __call__(self, batch: Sequence[Prepared], size: int) -> dict[str, np.ndarray]:
         """Run a batch, padded to ``size``.
@@ -150,19 +130,48 @@ class Network:
         batch : sequence of Prepared
             One to ``size`` inputs.
         size : int
-            Shape that the models see.
+            Shape that the models see, unless the device has no memory for it.
 
         Returns
         -------
         dict of str to ndarray
             float32, as many rows as ``batch``.
+
+        Raises
+        ------
+        MemoryError
+            Where an input does not fit into the device's memory even alone.
         """
         if not 0 < len(batch) <= size:
             raise ValueError(f"a batch of {len(batch)} does not fit a shape of {size}")
-        inputs = self.inputs([*batch, *[batch[0]] * (size - len(batch))])
-        with torch.inference_mode(), self._precision():
-            mean = mean_answer(self.models, inputs)
-        return {name: tensor[: len(batch)].cpu().numpy() for name, tensor in mean.items()}
+        outputs, fitted = self.fitting(batch, size)
+        if len(fitted) < len(batch):
+            raise MemoryError(
+                f"{len(batch) - len(fitted)} of {len(batch)} inputs do not fit into the memory of {self.device.name}, "
+                "not even alone"
+            )
+        return outputs
+
+    def fitting(self, batch: Sequence[Prepared], size: int) -> tuple[dict[str, np.ndarray], list[int]]:
+        """Run any number of inputs, and leave out those that do not fit into the device's memory even alone.
+
+        Parameters
+        ----------
+        batch : sequence of Prepared
+            At least one input.
+        size : int
+            Shape that the models see, unless the device has no memory for it.
+
+        Returns
+        -------
+        outputs : dict of str to ndarray
+            float32, a row for each that fits; empty where none does.
+        fitted : list of int
+            Which of the inputs the rows belong to.
+        """
+        outputs, fitted = self.batches.run(batch, size, self.load, self.forward)
+        self.batches.meter.add(**{f"objects_{self.dtype}": len(fitted)})
+        return outputs, fitted
 
     def inputs(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
         """What the models are given.
@@ -177,15 +186,78 @@ class Network:
         dict of str to Tensor
             The arrays that they take, stacked, on the device.
         """
+        return {name: tensor.to(self.device.place) for name, tensor in self.load(batch).items()}
+
+    def values(self, prepared: Prepared) -> int:
+        """How many numbers of one input enter the models: pixels, or channels of tokens.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            An input.
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
+        return max(sum(tensor.numel() for tensor in self.load([prepared]).values()), 1)
+
+    def weight_bytes(self) -> int:
+        """Memory of the models' weights.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
+        tensors = [tensor for model in self.models for tensor in (*model.parameters(), *model.buffers())]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def load(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """What the models are given, in the host's memory.
+
+        Parameters
+        ----------
+        batch : sequence of Prepared
+            At least one.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The arrays that they take, stacked.
+        """
         self._names = self._names or accepted(self.models[0], sorted(batch[0]))
-        return {name: to_tensor(value).to(self.device) for name, value in stack(batch, self._names).items()}
+        return {name: to_tensor(value) for name, value in stack(batch, self._names).items()}
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The models alone.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Tensor
+            From ``load``, on the device.
+
+        Returns
+        -------
+        mapping of str to Tensor
+            Mean of the members' outputs, float32, on the device.
+        """
+        with torch.inference_mode(), self._precision():
+            return mean_answer(self.models, inputs)
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
-        """Fixed kernels, no TF32 in the convolutions, bf16 only where asked for."""
-        half = torch.autocast(self.device.type, torch.bfloat16) if self.dtype == "bf16" else contextlib.nullcontext()
+        """Fixed kernels, no TF32 in the convolutions, half precision only where asked for."""
+        kind = HALF.get(self.dtype)
+        half = torch.autocast(self.device.place.type, kind) if kind else contextlib.nullcontext()
         with half, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
 
 
 def mean_answer(models: Iterable[torch.nn.Module], inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -228,5 +300,7 @@ def run_network(network: Network, prepared: Sequence[Prepared], size: int) -> di
     dict of str to ndarray
         First axis: the records.
     """
-    parts = [network(prepared[i : i + size], size) for i in range(0, len(prepared), size)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    outputs, fitted = network.fitting(prepared, size)
+    if len(fitted) < len(prepared):
+        raise MemoryError(f"{len(prepared) - len(fitted)} inputs do not fit into the memory of {network.device.name}")
+    return outputs

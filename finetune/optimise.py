@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from finetune.devices import resolve_device
 from finetune.methods import depth_factors, parameter_names
-from finetune.network import resolve_device
 from finetune.training_options import TrainingOptions
 
 

@@ -20,12 +20,13 @@ from finetune.augment.plan import AugmentError
 from finetune.backbone_source import open_backbone
 from finetune.bundle import check_version, load_bundle
 from finetune.class_sets import FEWEST, KEY, fit_floors, set_prefixes
+from finetune.devices import resolve_device
 from finetune.embedding_space import REFERENCES, EmbeddingSpace, fit_space
 from finetune.grow import grow_model
 from finetune.jsonfile import plain
 from finetune.losses import make_class_loss
 from finetune.methods import apply_method, finish_method, parse_method
-from finetune.network import Network, resolve_device, run_network
+from finetune.network import Network, run_network
 from finetune.predict import TaskPredictor, classical_rows, learned_rows, make_predictor
 from finetune.sampling import balance_weights
 from finetune.task import Baseline, Example, Prepared, Row, Task

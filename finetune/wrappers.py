@@ -5,6 +5,7 @@ All have ``columns`` and ``predict(batch, size) -> list of Row``; a row carries 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from finetune.task import Baseline, Prepared, Row, Task
 from transforms.columns import BOOL, FLOAT32, FLOAT32_LIST, FLOAT64, INT32, INT64, STRING, Column
 from transforms.flags import bits
 
+_LOG = logging.getLogger("nightcat")
 DIGITS = 6  #: Significant digits of a float32 column: the last bits of a sum depend on the shape of its batch.
 LIST_DIGITS = 4  #: The same for each number of a list.
 
@@ -87,7 +89,8 @@ class Learned:
     task : Task
         Gives ``decode`` and ``columns``.
     outputs : callable
-        ``outputs(batch, size) -> dict of str to ndarray``: the network.
+        ``outputs(batch, size) -> (dict of str to ndarray, list of int)``: the network's rows, and which inputs they
+        are of; an input is left out that does not fit into the device's memory even alone.
     calibration : mapping
         Of the bundle.
     space : EmbeddingSpace or None
@@ -97,7 +100,7 @@ class Learned:
     """
 
     task: Task
-    outputs: Callable[[Sequence[Prepared], int], Mapping[str, Any]]
+    outputs: Callable[[Sequence[Prepared], int], tuple[Mapping[str, Any], list[int]]]
     calibration: Mapping[str, Any]
     space: EmbeddingSpace | None = None
     embeddings: bool = False
@@ -120,9 +123,22 @@ class Learned:
         Returns
         -------
         list of dict
-            Learned columns and flags; no place for an object of which the model says nothing.
+            Learned columns and flags; no place for an object of which the model says nothing. One that did not fit is
+            null, under MODEL_FAILED.
         """
-        outputs = self.outputs(batch, size)
+        outputs, fitted = self.outputs(batch, size)
+        rows = self._decode(outputs, [batch[i] for i in fitted]) if fitted else []
+        if len(fitted) == len(batch):
+            return rows
+        _LOG.warning(
+            "%d objects of task %s do not fit into the device's memory, not even alone: what the model says of them is "
+            "null", len(batch) - len(fitted), self.task.name,
+        )  # fmt: skip
+        there = dict(zip(fitted, rows, strict=True))
+        null = {**dict.fromkeys(column.name for column in self.columns), "flags": bits("MODEL_FAILED")}
+        return [there.get(i) or dict(null) for i in range(len(batch))]
+
+    def _decode(self, outputs: Mapping[str, Any], batch: Sequence[Prepared]) -> list[Row]:
         rows = self.task.decode(outputs, batch, self.calibration)
         if self.space is None and not self.embeddings:
             return [{**row, **_NOWHERE} for row in rows]
@@ -144,10 +160,13 @@ class Classical:
         Fitted.
     columns : tuple of Column
         What it gives.
+    size : int
+        Largest shape that it sees, so that a device's larger batches do not change its last bits; 0 for any.
     """
 
     baseline: Baseline
     columns: tuple[Column, ...]
+    size: int = 0
 
     def predict(self, batch: Sequence[Prepared], size: int) -> list[Row]:
         """Ask the baseline.
@@ -165,7 +184,12 @@ class Classical:
         list of dict
             Classical columns.
         """
-        return self.baseline.predict([*batch, *[batch[0]] * (size - len(batch))])[: len(batch)]
+        size = min(size, self.size or size)
+        rows: list[Row] = []
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            rows += self.baseline.predict([*part, *[part[0]] * (size - len(part))])[: len(part)]
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

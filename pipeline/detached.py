@@ -31,6 +31,7 @@ from pipeline.nights import (
     plan_night,
     processes_of,
     result_of,
+    timing_of,
 )
 from pipeline.options import RunConfig
 from pipeline.sources import Inputs, by_night, find_files, fingerprint
@@ -285,9 +286,10 @@ def _commit(catalog: str, ledger: Ledger, detached: Detached) -> dict[str, Any]:
     check_catalog(catalog, detached.fields["order"], {})
     source = Store(_place(catalog, detached))
     staged = staged_files(_place(catalog, detached))
-    stages = close_sums(counted(_place(catalog, detached)), staged, detached.fields, detached.inputs)
+    counts = counted(_place(catalog, detached))
+    stages = close_sums(counts, staged, detached.fields, detached.inputs)
     _copy(source, Store(staging_folder(catalog, detached.run_id)), staged)
-    timing = {"seconds": round(_seconds(source, detached), 3), "processes": detached.processes}
+    timing = timing_of(_seconds(source, detached), detached.processes, counts)
     fields = {**detached.fields, "stages": stages, "timing": timing}
     return commit(catalog, detached.run_id, staged, fields, detached.inputs)
 

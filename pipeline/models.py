@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from typing import Any
 
 from pipeline.options import RunConfig
 from transforms.predictor import Loader, Predictor
+
+_LOG = logging.getLogger("nightcat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ def resolve_models(
     *,
     registry: str = "",
     remote: bool = False,
+    processes: int = 1,
 ) -> tuple[Model, ...]:
     """Find and check the bundle of every task.
 
@@ -111,6 +115,8 @@ def resolve_models(
         Where a worker on another machine may fetch a model that it lacks; empty for nowhere.
     remote : bool
         Whether the workers are on other machines: only they can tell whether the device is there.
+    processes : int
+        Worker processes that share this machine's devices.
 
     Returns
     -------
@@ -120,17 +126,34 @@ def resolve_models(
     Raises
     ------
     ModelError
-        Where a bundle is missing, damaged or of another task, or the device is not there.
+        Where a bundle is missing, damaged or of another task, or the device is not there or is too small.
     """
     from finetune import tasks as known
-    from finetune.bundle import BundleError, bundled, load_bundle
-    from finetune.predict import DeviceError, resolve_device
+    from finetune.devices import DeviceError, open_device, resolve_device
 
     try:
         where = device if remote else str(resolve_device(device))
+        found = _bundles(tasks, bundles)
+        places = dict.fromkeys(tasks, where)
+        if not remote and where != "cpu":
+            places = placed(list(found.values()), open_device(where), where, device == "auto", processes)
     except DeviceError as error:
         raise ModelError(f"--device: {error}") from error
     models = []
+    for name, bundle in found.items():
+        digest, record, path = bundle.digest[:16], known.get(name).record, str(bundle.path)
+        load = partial(
+            load_anywhere, name, digest, path, registry, device=places[name], dtype=dtype, threads=threads,
+            embeddings=embeddings,
+        )  # fmt: skip
+        models.append(Model(name, path, digest, record, places[name], load, tuple(bundle.info.classes)))
+    return tuple(models)
+
+
+def _bundles(tasks: Sequence[str], bundles: Mapping[str, str]) -> dict[str, Any]:
+    from finetune.bundle import BundleError, bundled, load_bundle
+
+    found = {}
     for name in tasks:
         try:
             path = Path(bundles.get(name) or bundled(name))
@@ -139,13 +162,59 @@ def resolve_models(
             raise ModelError(f"the model of task {name!r} cannot be used: {error}") from error
         if bundle.info.task != name:
             raise ModelError(f"--bundle {name}={path}: this bundle is of task {bundle.info.task!r}")
-        digest, record = bundle.digest[:16], known.get(name).record
-        load = partial(
-            load_anywhere, name, digest, str(path), registry, device=where, dtype=dtype, threads=threads,
-            embeddings=embeddings,
-        )  # fmt: skip
-        models.append(Model(name, str(path), digest, record, where, load, tuple(bundle.info.classes)))
-    return tuple(models)
+        found[name] = bundle
+    return found
+
+
+def placed(bundles: Sequence[Any], device: Any, where: str, choose: bool, processes: int = 1) -> dict[str, str]:
+    """Decide, once for all workers, which models an accelerator is given.
+
+    Parameters
+    ----------
+    bundles : sequence of Bundle
+        One for each task, the first come first.
+    device : finetune.devices.Device
+        Each model is loaded on it and run once, to see what it needs.
+    where : str
+        Name that the workers are told.
+    choose : bool
+        Whether the user left the choice to us.
+    processes : int
+        Worker processes of this machine; they are dealt over its GPUs, which are taken to be alike.
+
+    Returns
+    -------
+    dict of str to str
+        Device by task: ``where``, or the CPU for a model that does not fit beside those before it.
+
+    Raises
+    ------
+    DeviceError
+        Where a model does not fit and the user has named the device.
+    """
+    from finetune.devices import DeviceError, gpus
+    from finetune.placement import FRACTION, fitting_together, measure_need
+    from finetune.precision import probes
+
+    free = device.free()
+    share = -(-processes // gpus(where))
+    tasks = [bundle.task() for bundle in bundles]
+    pairs = zip(tasks, bundles, strict=True)
+    measured = {task.name: measure_need(task, bundle.networks(task), device, probes(task, 4)) for task, bundle in pairs}
+    needs = [need for need in measured.values() if need is not None]
+    fitting = fitting_together(needs, free, share, device.context)
+    for name, need in measured.items():
+        if name in fitting:
+            continue
+        much = f"{need.total / 1e6:.0f} MB" if need else "more than there is, even for one object"
+        said = (
+            f"the model of task {name!r} needs {much}, and {device.name} has {free / 1e6:.0f} MB free, of which "
+            f"{FRACTION:.0%} are shared by {', '.join(measured)} in {share} worker processes"
+        )
+        if not choose:
+            raise DeviceError(f"{said}: use fewer --workers or --tasks, or --device auto, which takes the CPU for it")
+        _LOG.warning("%s: it runs on the CPU", said)
+    return {name: where if name in fitting else "cpu" for name in measured}
 
 
 def load_anywhere(task: str, digest: str, path: str, registry: str, **options: Any) -> Predictor:

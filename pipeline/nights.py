@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.device_use import device_use
 from pipeline.models import Model
 from pipeline.option_kinds import AUTO
 from pipeline.options import RunConfig
@@ -379,6 +380,27 @@ def processes_of(config: RunConfig, inputs: Inputs) -> int:
     return worker_count(config, inputs.files) if isinstance(config.workers, int) or not config.remote else 1
 
 
+def timing_of(seconds: float, processes: int, counts: Mapping[str, int]) -> dict[str, Any]:
+    """What the manifest says of the time of a run.
+
+    Parameters
+    ----------
+    seconds : float
+        Wall time.
+    processes : int
+        From ``processes_of``.
+    counts : mapping of str to int
+        What the stages of the graph have counted.
+
+    Returns
+    -------
+    dict
+        ``seconds``, ``processes``, and ``device`` where a model counts what it does.
+    """
+    timing: dict[str, Any] = {"seconds": round(seconds, 3), "processes": processes}
+    return {**timing, "device": use} if (use := device_use(counts)) else timing
+
+
 def _execute(
     config: RunConfig, models: Sequence[Model], planned: Planned, watch: Watch | None, workers: Workers | None
 ) -> dict[str, Any]:
@@ -400,8 +422,9 @@ def _execute(
     with watch(len(inputs.files), sum(f.size for f in inputs.files), heartbeat) if watch else nullcontext():
         _engine(config, plan, workers)
     staged = staged_files(staging)
-    stages = close_sums(counted(staging), staged, planned.fields, inputs)
-    timing = {"seconds": round(time.monotonic() - began, 3), "processes": processes_of(config, inputs)}
+    counts = counted(staging)
+    stages = close_sums(counts, staged, planned.fields, inputs)
+    timing = timing_of(time.monotonic() - began, processes_of(config, inputs), counts)
     return commit(config.output, run_id, staged, {**planned.fields, "stages": stages, "timing": timing}, inputs)
 
 

@@ -16,7 +16,7 @@ from pipeline.sources import is_night
 from transforms.locations import location_fault
 from transforms.readers.light_curve_columns import DECLARED, SYSTEMS
 
-DTYPES = ("fp32", "bf16")
+DTYPES = ("fp32", "bf16", "fp16", AUTO)
 RUNNERS = ("FnApiRunner", "DirectRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "DataflowRunner")
 
 

@@ -53,6 +53,22 @@ def worker_count(config: RunConfig, files: Sequence[FileRef]) -> int:
     return max(1, min(_processors(), memory // WORKER_BYTES))
 
 
+def most_workers(config: RunConfig) -> int:
+    """How many processes of the local runner may share this machine's devices.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+
+    Returns
+    -------
+    int
+        What was asked for; for ``"auto"`` what ``worker_count`` gives at most.
+    """
+    return config.workers if isinstance(config.workers, int) else _processors()
+
+
 def _seconds(file: FileRef) -> float:
     """A guess from the name, which decides nothing but the number of processes."""
     table = re.search(r"\.(?:csv|ecsv|txt|dat|parquet)(?:\.gz)?$", file.source, re.IGNORECASE)

@@ -93,6 +93,9 @@ class ToyPredictor:
             raise RuntimeError("66 is poison")
         return [{"toy_answer": 2 * value, "flags": 0} for value in values]
 
+    def used(self) -> dict[str, int]:
+        return {}
+
 
 KEPT: dict[str, list[Any]] = {}
 

@@ -9,6 +9,8 @@ from typing import Any
 from transforms.records import FileRef, Identity, Item, Reject
 
 STAGES = ("ingest", "open", "read", "measure", "prepare", "infer")
+#: How torch says so in an error of no class of its own: on the host, on MPS and by CUDA's driver, by its libraries.
+_NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class Unreadable(ValueError):
@@ -260,6 +262,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     Returns
     -------
     bool
-        True for ``MemoryError`` and ``torch.OutOfMemoryError``.
+        True for ``MemoryError``, ``torch.OutOfMemoryError``, and the plain RuntimeError that torch raises where the
+        host, Metal or a library of CUDA has no more to give.
     """
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

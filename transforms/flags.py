@@ -79,7 +79,11 @@ REGISTRY: tuple[Flag, ...] = (
     Flag(50, "PHASE_FOLDED", "The file holds phases, not times; no period was searched."),
     Flag(51, "TIME_COARSE", "The file's times are single-precision numbers, too coarse for periods below a few days."),
     Flag(52, "DIFFERENCE_FLUX", "The fluxes are differences from a template image, not all of the object's light."),
-    Flag(55, "MODEL_FAILED", "The model gave no finite answer; the learned columns are null."),
+    Flag(
+        55,
+        "MODEL_FAILED",
+        "The model gave no finite answer, or had no memory for one; the learned columns are null.",
+    ),
     Flag(56, "OUT_OF_SUPPORT", "The input lies outside of what the model was trained on: do not trust the number."),
     Flag(57, "DISAGREE", "The learned and the classical answer disagree beyond their errors."),
     Flag(58, "AMBIGUOUS", "No class reaches a probability of one half."),

@@ -7,6 +7,8 @@ rows and rejects.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +19,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 from threadpoolctl import threadpool_limits
 
 from transforms.attempt import Tallies
-from transforms.ingest import COUNTS, REJECTS, publish
+from transforms.ingest import COUNTS, REJECTS, count, publish
 from transforms.objects import Ready, answer, expand
 from transforms.predictor import Loader
 from transforms.read_ahead import ReadAhead
 from transforms.records import Item, Reject
 
+DEVICE = "device"  #: Before the names of the counters that tell how well the device was used.
 AHEAD_ITEMS = 4  #: Items waiting for the reader thread.
 AHEAD_RECORDS = 64  #: Prepared records waiting for the model: bounds the memory whatever an item holds.
 
@@ -72,6 +75,8 @@ class InferFn(beam.DoFn):
         self._ahead: ReadAhead | None = None
         self._context: tuple[Any, ...] = ()
         self._reading, self._answering = Tallies(), Tallies()
+        self._device: Counter[str] = Counter()
+        self._began = time.perf_counter()
         self._batches: list[list[Ready]] = [[] for _ in self.loaders]
 
     def process(
@@ -115,8 +120,17 @@ class InferFn(beam.DoFn):
         for index, batch in enumerate(self._batches):
             if batch:
                 yield from self._answer(index)
-        for pair in (*publish(self._reading), *publish(self._answering)):
+        for pair in (*publish(self._reading), *publish(self._answering), *count(self._used())):
             yield beam.pvalue.TaggedOutput(COUNTS, WindowedValue(pair, *self._context[:2]))
+
+    def _used(self) -> dict[str, int]:
+        """How well the device was used: what its models counted, the time that it was there, and how much waited."""
+        for model in self._models:
+            self._device.update(model.used())
+        if not self._device["batches"] + self._device["halved"]:  # models that do not count
+            return {}
+        self._device["wall_us"] = round(1e6 * (time.perf_counter() - self._began))
+        return {f"{DEVICE}.{name}": number for name, number in sorted(self._device.items())}
 
     def _read(self, pair: tuple[Item, tuple[Any, ...]]) -> Iterator[Any]:
         item, context = pair
@@ -137,6 +151,8 @@ class InferFn(beam.DoFn):
 
     def _answer(self, index: int) -> Iterator[Any]:
         batch, self._batches[index] = self._batches[index], []
+        self._device["calls"] += 1
+        self._device["queued"] += self._ahead.waiting() if self._ahead is not None else 0
         for ready, row in zip(batch, answer(batch, self._models[index], self._answering), strict=True):
             yield self._out(row, ready.context)
 

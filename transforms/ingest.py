@@ -62,15 +62,32 @@ def publish(tallies: Tallies) -> list[tuple[str, int]]:
     list of (str, int)
         ``"<stage>.<entered, done, rejected or out>"`` and count.
     """
-    counts = [
-        (f"{stage}.{name}", count)
-        for stage, tally in tallies.drain().items()
-        for name in ("entered", "done", "rejected", "out")
-        if (count := getattr(tally, name))
-    ]
-    for name, count in counts:
-        Metrics.counter("nightcat", name).inc(count)
-    return counts
+    return count(
+        {
+            f"{stage}.{name}": getattr(tally, name)
+            for stage, tally in tallies.drain().items()
+            for name in ("entered", "done", "rejected", "out")
+        }
+    )
+
+
+def count(numbers: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Add to the counters that an engine shows, and give the same numbers for the graph.
+
+    Parameters
+    ----------
+    numbers : mapping of str to int
+        By name of the counter.
+
+    Returns
+    -------
+    list of (str, int)
+        Those that are not zero.
+    """
+    found = [(name, number) for name, number in numbers.items() if number]
+    for name, number in found:
+        Metrics.counter("nightcat", name).inc(number)
+    return found
 
 
 class IngestFn(beam.DoFn):

@@ -50,6 +50,15 @@ class Predictor(Protocol):
             on its place.
         """
 
+    def used(self) -> dict[str, int]:
+        """What the model's device has done since the last call.
+
+        Returns
+        -------
+        dict of str to int
+            Counts by name, such as ``batches``, ``objects``, ``slots`` and ``busy_us``; those of several add up.
+        """
+
 
 #: Makes a Predictor; picklable, called once a process.
 Loader = Callable[[], Predictor]

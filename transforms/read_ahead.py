@@ -52,6 +52,16 @@ class ReadAhead:
                 continue
         return False
 
+    def waiting(self) -> int:
+        """How many results wait to be taken.
+
+        Returns
+        -------
+        int
+            About: the thread goes on meanwhile.
+        """
+        return self._done.qsize()
+
     def offer(self, item: Any) -> Iterator[Any]:
         """Hand in one item; yield whatever has to be taken out before there is room for it.
 

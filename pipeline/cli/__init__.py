@@ -235,7 +235,7 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
         help="models in production; default: the variable NIGHTCAT_REGISTRY, or those that ship",
     )
     command.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; default auto")
-    command.add_argument("--dtype", metavar="DTYPE", help="fp32 or bf16; default fp32")
+    command.add_argument("--dtype", metavar="DTYPE", help="fp32, bf16, fp16 or auto, if the answers stay; default fp32")
     command.add_argument("--threads", type=int, metavar="N", help="torch threads of one worker; default 1")
     command.add_argument(
         "--engine", metavar="ENGINE", help="local, prism, flink or dataflow: a runner with its options; default local"

@@ -132,11 +132,11 @@ def _guarded(
         from pipeline.models import ModelError, resolve_models
         from pipeline.nights import SumsError
         from pipeline.progress import Progress
-        from pipeline.workers import EngineError
+        from pipeline.workers import EngineError, most_workers
 
         load = partial(
             resolve_models, config.tasks, config.bundles, config.where(), config.dtype, config.threads,
-            config.embeddings, registry=config.registry, remote=config.remote,
+            config.embeddings, registry=config.registry, remote=config.remote, processes=most_workers(config),
         )  # fmt: skip
         try:
             with quiet_children(log) as screen, voice(screen if mode in ("live", "plain") else None):

@@ -144,11 +144,12 @@ def models_of(config: Any, loaded: dict[str, str]) -> Sequence[Any]:
     """
     from finetune.predict import preload
     from pipeline.models import in_production, resolve_models
+    from pipeline.workers import most_workers
 
     config = in_production(config)
     found = resolve_models(
         config.tasks, config.bundles, config.where(), config.dtype, config.threads, config.embeddings,
-        registry=config.registry,
+        registry=config.registry, processes=most_workers(config),
     )  # fmt: skip
     for model in found:
         if loaded.get(model.path) != model.digest:
