@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,17 +39,39 @@ def run(options: Namespace) -> int:
         config = config_of(options)
     except ConfigError as error:
         return fail(error.faults, EXIT_USAGE)
-    return guarded(config.output, config.night, partial(_run, options, config), EXIT_OUTPUT)
+    return run_config(options, config)
 
 
-def _run(options: Namespace, config: Any) -> int:
+def run_config(
+    options: Namespace, config: RunConfig, around: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> int:
+    """Process the nights of a configuration, and show what became of them.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options: how it is shown.
+    config : RunConfig
+        Checked.
+    around : callable
+        ``around() -> context manager``: entered around the nights, when libraries are quiet.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    return guarded(config.output, config.night, partial(_run, options, config, around), EXIT_OUTPUT)
+
+
+def _run(options: Namespace, config: Any, around: Callable[[], AbstractContextManager[Any]]) -> int:
     from pipeline.models import ModelError, in_production
 
     try:
         config = in_production(config)
     except ModelError as error:
         return fail(str(error), EXIT_USAGE)
-    return _guarded(options, config, partial(_nights, config))
+    return _guarded(options, config, partial(_nights, config, around))
 
 
 def replay(options: Namespace) -> int:
@@ -87,10 +110,16 @@ def _replay(options: Namespace) -> int:
     return max(_guarded(options, configs[night], partial(work, night)) for night in nights)
 
 
-def _nights(config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[Any]:
-    from pipeline.nights import run_nights
+def _nights(
+    config: Any,
+    around: Callable[[], AbstractContextManager[Any]],
+    load: Callable[[], Sequence[Any]],
+    watch: Any,
+) -> list[Any]:
+    with around():
+        from pipeline.nights import run_nights
 
-    return run_nights(config, load, watch)
+        return run_nights(config, load, watch)
 
 
 def _guarded(options: Namespace, config: Any, work: Callable[[Callable[[], Sequence[Any]], Any], list[Any]]) -> int:
