@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.profiling import OTHER, Recorder
 
 WAIT_READER, WAIT_MODEL, WAIT_FILES = "waiting for the reader", "waiting for the model", "waiting for files"
+WAITS = (WAIT_READER, WAIT_MODEL, WAIT_FILES)
 IMPORTS, ENGINE, READING, FORWARD = "imports", "engine", "reading", "forward"
 #: Every stage, in the order of a night, with what happens in it.
 STAGES: dict[str, str] = {

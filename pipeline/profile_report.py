@@ -30,8 +30,10 @@ class Line:
         Seconds over those of the whole run.
     calls : int
         How often it was begun.
-    peak, added : int
-        Memory of the process, bytes: the most that was seen during the stage, and how much it changed in it.
+    peak : int
+        Most memory of the process that was seen during the stage, bytes.
+    added : float
+        How much of it came in the stage; over all threads these sum to what the process has grown by.
     disk : int
         Bytes that it had to wait for from a disk.
     """
@@ -43,7 +45,7 @@ class Line:
     share: float
     calls: int
     peak: int
-    added: int
+    added: float
     disk: int
 
 

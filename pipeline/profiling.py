@@ -47,8 +47,10 @@ class Spent:
         Bytes from a disk.
     calls : int
         How often it was entered, or what was counted in it.
-    peak, added : int
-        Of the process's memory, as the sampler saw it while the thread was in the stage: the most, and the change.
+    peak : int
+        Most memory of the process that the sampler saw while the thread was in the stage, bytes.
+    added : float
+        How much the process's memory changed meanwhile, divided among the threads that did not wait, bytes.
     """
 
     wall: float = 0.0
@@ -56,7 +58,7 @@ class Spent:
     disk: int = 0
     calls: int = 0
     peak: int = 0
-    added: int = 0
+    added: float = 0.0
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from types import CodeType, FrameType
 from typing import IO
 
-from pipeline.profile_points import is_ours, is_stage_call
-from pipeline.profiling import Recorder
+from pipeline.profile_points import WAITS, is_ours, is_stage_call
+from pipeline.profiling import Recorder, Spent
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 Stack = tuple[str, ...]  #: Thread, stage, then functions from the outermost on; the stage is empty outside of any.
@@ -103,7 +103,7 @@ class Sampler:
         """
         self.looks += 1
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        memory = self._resident()
+        seen: list[tuple[str, Spent]] = []
         for ident, frame in frames.items():
             if ident == self._thread.ident:
                 continue
@@ -112,9 +112,17 @@ class Sampler:
             name = self._kind(names.get(ident, "a thread of a library"))
             self.stacks[(name, stage, *self._calls(frame))] += seconds  # type: ignore[assignment]
             if times is not None and stage:
-                seen = times[stage]
-                seen.peak = max(seen.peak, memory)
-                seen.added += memory - self._memory
+                seen.append((stage, times[stage]))
+        self._note_memory(seen)
+
+    def _note_memory(self, seen: list[tuple[str, Spent]]) -> None:
+        """The most goes to all stages; what has changed is divided among the threads that do not wait."""
+        memory = self._resident()
+        working = [spent for stage, spent in seen if stage not in WAITS] or [spent for _, spent in seen]
+        for _, spent in seen:
+            spent.peak = max(spent.peak, memory)
+        for spent in working:
+            spent.added += (memory - self._memory) / len(working)
         self.peak, self._memory = max(self.peak, memory), memory
 
     def _kind(self, name: str) -> str:

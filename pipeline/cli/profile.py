@@ -175,10 +175,10 @@ def _show(options: Namespace, measured: Profile) -> None:
 def _row(line: Line) -> Sequence[object]:
     """A line as text, empty where there is nothing to say."""
 
-    def megabytes(number: int, digits: int = 0) -> str:
-        return f"{number / MEGABYTE:.{digits}f}" if line.peak or digits else ""
+    def megabytes(number: float) -> object:
+        return round(number / MEGABYTE) if line.peak else ""
 
     each = f"{1e3 * line.seconds / line.calls:.2f}" if line.calls else ""
-    disk = megabytes(line.disk, 1) if line.disk else ""
+    disk = f"{line.disk / MEGABYTE:.1f}" if line.disk else ""
     times = f"{line.seconds:.2f}", f"{100 * line.share:.1f} %", f"{line.cpu:.2f}"
     return line.thread, line.stage, *times, line.calls or "", each, megabytes(line.peak), megabytes(line.added), disk

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.flame import COLOURS, WIDTH, collapsed, colour_of, picture, tree
-from pipeline.profile_points import STAGES, timed, timed_imports
+from pipeline.profile_points import STAGES, WAIT_MODEL, timed, timed_imports
 from pipeline.profiling import OTHER, Recorder
 from pipeline.sampling import Sampler, module_of
 
@@ -69,6 +69,28 @@ def test_a_look_sees_thread_stage_and_functions() -> None:
     if sampler.peak:
         assert times["measuring"].peak > 1e7
         assert times[OTHER].peak == 0, "it was never seen there"
+
+
+def test_memory_that_comes_is_divided_among_the_threads_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    sampler = Sampler(recorder)
+    sampler.close()
+    memory = [sampler._memory]
+    monkeypatch.setattr(Sampler, "_resident", lambda self: memory[-1])
+    first = memory[0]
+    with busy(recorder, "a", "forward"), busy(recorder, "b", "measuring"), busy(recorder, "c", WAIT_MODEL):
+        memory.append(first + 1000)
+        sampler.look(0.1, sys._current_frames())
+    with busy(recorder, "c", WAIT_MODEL):
+        memory.append(first + 400)
+        sampler.look(0.1, sys._current_frames())
+    found: Counter[str] = Counter()
+    for times in recorder.threads:
+        for stage, spent in times.stages.items():
+            found[stage] += spent.added
+            assert spent.peak in (0, first + 1000, first + 400)
+    assert found == {"forward": 500, "measuring": 500, WAIT_MODEL: -600, OTHER: 0}
+    assert sampler.peak == first + 1000
 
 
 def test_the_sampler_looks_by_itself_and_ends() -> None:
