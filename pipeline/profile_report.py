@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pipeline.profile_points import FORWARD, IMPORTS, STAGES, WAIT_FILES, WAIT_MODEL, WAIT_READER
+from pipeline.profile_points import FORWARD, IMPORTS, STAGES, WAIT_FILES, WAIT_MODEL, WAIT_READER, WAITS
 from pipeline.profiling import Batches, Recorder, Spent, ThreadTimes
 from pipeline.sampling import Sampler
 
@@ -237,6 +237,13 @@ def remarks(profile: Profile) -> list[str]:
     """
     waited = profile.spent(WAIT_READER), profile.spent(WAIT_MODEL)
     out = [f"the model waited {waited[0]:.2f} s for the reader, the reader {waited[1]:.2f} s for the model"]
+    working = [line for line in profile.lines if line.stage not in WAITS]
+    if busy := sum(line.seconds for line in working):
+        share = 100 * sum(line.cpu for line in working) / busy
+        out.append(
+            f"while they worked, the threads had a processor for {share:.0f} % of the time; else they waited for other "
+            "processes, the disk, the model's device or Python's lock"
+        )
     for task, noted in profile.batches.items():
         mean = noted.objects / noted.batches
         out.append(f"{task}: {noted.batches} batches of {mean:.1f} objects in the mean, with {noted.size} places")

@@ -332,7 +332,10 @@ def test_the_advice_follows_from_who_waits() -> None:
 
 
 def test_remarks_say_what_the_table_does_not() -> None:
-    text = "\n".join(remarks(made({(MAIN, WAIT_READER): 60, (READER, WAIT_MODEL): 5})))
+    profile = made({(MAIN, WAIT_READER): 60, (MAIN, FORWARD): 30, (READER, "measuring"): 10, (READER, WAIT_MODEL): 5})
+    half = tuple(dataclasses.replace(line, cpu=0.25 * line.seconds) for line in profile.lines)
+    text = "\n".join(remarks(dataclasses.replace(profile, lines=half)))
+    assert "had a processor for 25 % of the time" in text
     assert "the model waited 60.00 s for the reader, the reader 5.00 s for the model" in text
     assert "t: 2 batches of 6.0 objects in the mean, with 8 places" in text
     assert "3.5 were waiting" in text
@@ -346,3 +349,8 @@ def test_sums_stand_below_each_kind_of_thread() -> None:
         (READER, "all", 5),
     ]
     assert [kind_of(n) for n in ("MainThread", "nightcat-reader", "x")] == [MAIN, READER, "helpers"]
+
+
+def test_every_stage_stands_in_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "profiling.md").read_text()
+    assert [stage for stage, what in STAGES.items() if f"| `{stage}` | {what} |" not in page] == []
