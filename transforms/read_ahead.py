@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ReadAhead:
-    """A reader thread between two bounded queues.
+    """A reader thread between two bounded queues. Its three waits are a method each, for whoever measures them.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class ReadAhead:
 
     def _loop(self) -> None:
         while True:
-            item = self._todo.get()
+            item = self._next()
             if item is self._END:
                 self._put((self._END, None))
                 return
@@ -42,6 +42,9 @@ class ReadAhead:
             except BaseException as error:  # noqa: BLE001 - a fault of ours: it is raised again in the main thread
                 self._put((None, error))
                 return
+
+    def _next(self) -> Any:
+        return self._todo.get()
 
     def _put(self, pair: tuple[Any, BaseException | None]) -> bool:
         while not self._stopped.is_set():
@@ -81,6 +84,11 @@ class ReadAhead:
                 return
             except queue.Full:
                 yield self._take()
+
+    @property
+    def ready(self) -> int:
+        """How many results wait to be taken."""
+        return self._done.qsize()
 
     def finish(self) -> Iterator[Any]:
         """End the thread; yield all that is left.

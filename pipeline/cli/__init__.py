@@ -97,6 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_run(add("run", "pipeline.cli.run:run", "Process a night of files into the catalog."))
     _add_finish(add("finish", "pipeline.cli.finish:finish", "Commit detached runs whose jobs are done."))
+    _add_profile(
+        add("profile", "pipeline.cli.profile:profile", "Run a night, and tell where its time and memory went.")
+    )
     _add_watch(add("watch", "pipeline.cli.watch:watch", "Process files as they arrive, and close each night."))
     _add_alerts(add("alerts", "pipeline.cli.alerts:alerts", "Process alerts from Kafka, exactly once each."))
     _add_catalog_commands(add)
@@ -148,6 +151,16 @@ def _add_finish(command: argparse.ArgumentParser) -> None:
         "--abandon", metavar="RUN", help="give this run up: nothing of it is committed, its night can be run again"
     )
     _add_display(command)
+
+
+def _add_profile(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument(
+        "--flame", default="", metavar="FILE.svg", help="flame graph to write; collapsed lines go to FILE.folded"
+    )
+    command.add_argument(
+        "--rate", type=float, default=50.0, metavar="HZ", help="looks at all threads a second; default 50"
+    )
 
 
 def _add_watch(command: argparse.ArgumentParser) -> None:

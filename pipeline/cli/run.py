@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,10 +39,32 @@ def run(options: Namespace) -> int:
         config = config_of(options)
     except ConfigError as error:
         return fail(error.faults, EXIT_USAGE)
-    return guarded(config.output, config.night, partial(_run, options, config), EXIT_OUTPUT)
+    return run_config(options, config)
 
 
-def _run(options: Namespace, config: Any) -> int:
+def run_config(
+    options: Namespace, config: RunConfig, around: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> int:
+    """Process the nights of a configuration, and show what became of them.
+
+    Parameters
+    ----------
+    options : Namespace
+        Command-line options: how it is shown.
+    config : RunConfig
+        Checked.
+    around : callable
+        ``around() -> context manager``: entered around the nights, when libraries are quiet.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    return guarded(config.output, config.night, partial(_run, options, config, around), EXIT_OUTPUT)
+
+
+def _run(options: Namespace, config: Any, around: Callable[[], AbstractContextManager[Any]]) -> int:
     from pipeline.models import ModelError, in_production
 
     try:
@@ -50,7 +73,7 @@ def _run(options: Namespace, config: Any) -> int:
         return fail(str(error), EXIT_USAGE)
     if config.detach:
         return _guarded(options, config, partial(_detach, options, config), partial(_detached, options, config))
-    return _guarded(options, config, partial(_nights, config))
+    return _guarded(options, config, partial(_nights, config, around))
 
 
 def _detach(options: Namespace, config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[Any]:
@@ -109,10 +132,16 @@ def _replay(options: Namespace) -> int:
     return max(_guarded(options, configs[night], partial(work, night)) for night in nights)
 
 
-def _nights(config: Any, load: Callable[[], Sequence[Any]], watch: Any) -> list[Any]:
-    from pipeline.nights import run_nights
+def _nights(
+    config: Any,
+    around: Callable[[], AbstractContextManager[Any]],
+    load: Callable[[], Sequence[Any]],
+    watch: Any,
+) -> list[Any]:
+    with around():
+        from pipeline.nights import run_nights
 
-    return run_nights(config, load, watch)
+        return run_nights(config, load, watch)
 
 
 def _guarded(
