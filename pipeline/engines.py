@@ -309,6 +309,8 @@ def _dataflow_flags(wanted: Wanted) -> list[str]:
     flags = ["--experiments=use_runner_v2", "--experiments=no_use_multiple_sdk_containers"]
     if "sdk_container_image" in wanted.given:
         flags.append("--sdk_location=container")
+    if wanted.workers:
+        flags.append(f"--max_num_workers={wanted.workers}")
     return [*flags, "--streaming"] if wanted.unbounded else flags
 
 

@@ -61,8 +61,8 @@ class RunConfig:
     runner : str
         Beam runner.
     workers : int or str
-        Worker processes of the local runner, parallel parts on another; ``"auto"``: as many as pay, given the inputs
-        and the machine, or as the engine is configured.
+        Worker processes of the local runner, parallel parts on Flink, machines at most on Dataflow; ``"auto"``: as
+        many as pay, given the inputs and the machine, or as the engine is configured.
     retries : int or str
         How often a night that the engine broke off is done again under the same run id; ``"auto"``: as the preset says.
     accelerator, min_ram : str

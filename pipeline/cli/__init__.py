@@ -255,7 +255,10 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--runner", metavar="RUNNER", help="Beam runner by name; default that of the engine")
     command.add_argument(
-        "--workers", type=_workers, metavar="N", help="worker processes, or parallel parts on Flink; default auto"
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="worker processes; parallel parts on Flink, machines at most on Dataflow; default auto",
     )
     command.add_argument(
         "--retries",

@@ -14,15 +14,18 @@ PYTHON = ROOT / ".venv-gcp" / "bin" / "python"
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PYTHON.is_file(), reason="the Google libraries have an environment of their own: make dataflow")
-def test_a_night_is_translated_for_dataflow() -> None:
+@pytest.mark.parametrize("how", ["run", "template"])
+def test_a_night_is_translated_for_dataflow(how: str) -> None:
+    """As ``nightcat run`` submits it, and as the launcher of the template does."""
     done = subprocess.run(
-        [PYTHON, "-P", ROOT / "tests" / "pipeline" / "dataflow_dry_run.py"], capture_output=True, text=True,
+        [PYTHON, "-P", ROOT / "tests" / "pipeline" / "dataflow_dry_run.py", how], capture_output=True, text=True,
         timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["faults"] == []
     assert not said["streaming"]
+    assert (said["detach"], said["machines"]) == ((True, 5) if how == "template" else (False, None))
     assert said["devices"] == ["cuda"], "told by the accelerator, and not looked for on the machine that launches"
     hinted, plain = sorted(said["environments"].values(), key=lambda one: not one["hints"])
     assert hinted["hints"] == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -87,12 +88,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
     toy_night.forget()
 
 
-def config(*inputs: Path, output: Path, **options: Any) -> RunConfig:
+def config(*inputs: Path, output: Path | str, **options: Any) -> RunConfig:
     told = {"night": NIGHT, "runner": "PortableRunner", "beam_options": FAR, "detach": True, **options}
     return RunConfig(inputs=tuple(map(str, inputs)), output=str(output), tasks=("toy",), **told)
 
 
-def detach(*inputs: Path, output: Path, **options: Any) -> Detached:
+def detach(*inputs: Path, output: Path | str, **options: Any) -> Detached:
     (one,) = detach_nights(config(*inputs, output=output, **options), toy_night.MODELS)
     assert isinstance(one, Detached)
     return one
@@ -276,6 +277,43 @@ def test_a_catalog_that_has_changed_meanwhile_is_not_written_over(
     assert (catalog / one.folder / "staged.json").exists()
     abandon(str(catalog), one.run_id)
     assert verify(str(catalog)) == []
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A place that is no local disk: without locks and renames."""
+    yield "memory://bucket/cat"
+    Store("memory://bucket").remove_tree("cat")
+
+
+def test_a_catalog_on_an_object_store(bucket: str, plain: SimpleNamespace, engine: Engine) -> None:
+    one = detach(plain.night, output=bucket)
+    store = Store(bucket)
+    with pytest.raises(NightBusy):
+        detach(plain.night, output=bucket)
+    recover(bucket)
+    assert store.exists(f"{one.folder}/{NOTE}")
+    assert states(finish(bucket)) == [UNDER_WAY]
+    engine.work()
+    (done,) = finish(bucket)
+    assert done.state == COMMITTED
+    assert store.find(STAGING) == []
+    found = {path: hashlib.sha256(store.read(path)).hexdigest() for path in store.find() if not path.endswith(".json")}
+    assert found == toy_night.digests(plain.one)
+    assert verify(bucket) == []
+
+
+def test_a_launcher_without_a_lock_is_dead_after_an_hour(
+    bucket: str, plain: SimpleNamespace, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = detach(plain.night, output=bucket)
+    store = Store(bucket)
+    store.remove(f"{one.folder}/{SUBMITTED}")
+    recover(bucket)
+    assert store.exists(f"{one.folder}/{NOTE}"), "it may be about to submit"
+    monkeypatch.setattr(underway, "LAUNCH_SECONDS", 0.0)
+    recover(bucket)
+    assert not store.exists(f"{one.folder}/{NOTE}")
 
 
 @pytest.mark.slow
