@@ -95,7 +95,7 @@ POINTS = (
     Point("transforms.read_ahead", "ReadAhead._put", WAIT_MODEL),
     Point("transforms.read_ahead", "ReadAhead._take", WAIT_READER, note=_note_depth),
     Point("transforms.infer", "answer", "answers", note=_note_batch),
-    Point("finetune.network", "Network.__call__", FORWARD),
+    Point("finetune.network", "Network.fitting", FORWARD),
     Point("pipeline.sinks", "PlaceFn._spill", "writing shards", many=True),
     Point("pipeline.sinks", "assemble", "writing files"),
     Point("pipeline.commit", "commit", "commit"),
