@@ -20,6 +20,8 @@ from typing import Any
 from pipeline.catalog import STAGING, StagedFile
 from pipeline.commit import CatalogBusy, check_catalog, commit, lock, recover, staged_files, staging_folder
 from pipeline.hats import CatalogError
+from pipeline.job_state import LOST as GONE
+from pipeline.job_state import job_state
 from pipeline.ledger import Ledger
 from pipeline.models import Model
 from pipeline.nights import (
@@ -42,6 +44,7 @@ POLL = 10.0  #: Seconds between two looks at whether a job is done.
 COPIES = 8  #: Files that are copied at once.
 _CHUNK = 1 << 22
 COMMITTED, UNDER_WAY, SUMS, STALE = "committed", "under way", "sums do not close", "does not fit"
+LOST = "lost"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +56,8 @@ class Finished:
     night, run_id : str
         Which.
     state : str
-        ``"committed"``, ``"under way"``, ``"sums do not close"`` or ``"does not fit"`` (the catalog as it is now);
-        nothing was committed but in the first case, and nothing was taken away but in that.
+        ``"committed"``, ``"under way"``, ``"lost"`` (its engine has given the job up), ``"sums do not close"`` or
+        ``"does not fit"`` (the catalog as it is now); nothing was committed or taken away but in the first case.
     told : tuple of str
         Sentences: why not.
     result : NightResult or None
@@ -154,6 +157,7 @@ def _detached(config: RunConfig, planned: Planned, ledger: Ledger) -> Detached:
         skipped=planned.skipped,
         base=_live(ledger, night),
         runner=config.runner,
+        endpoint=config.wanted().given.get("job_endpoint", ""),
         processes=processes_of(config, planned.inputs),
         strict=config.strict,
         planned=time.time(),
@@ -192,10 +196,11 @@ def finish(
     Raises
     ------
     CatalogError
-        Where no run has this id.
+        Where there is no catalog, or no run has this id.
     CatalogBusy, OutputError
         Where the catalog cannot be written; what was committed before is intact.
     """
+    _exists(catalog)
     found: dict[str, Finished] = {}
     end = time.monotonic() + wait
     while True:
@@ -213,6 +218,12 @@ def finish(
     if run_id and run_id not in found:
         found[run_id] = _elsewhere(catalog, run_id)
     return [found[name] for name in sorted(found)]
+
+
+def _exists(catalog: str) -> None:
+    """A lock would make the folder, and a wrong name would look like a catalog with nothing to do."""
+    if not Store(catalog).exists(""):
+        raise CatalogError([f"{catalog!r}: there is no catalog"])
 
 
 def _rest(catalog: str, runs: Collection[str], end: float, poll: float) -> None:
@@ -253,8 +264,7 @@ def _finish(catalog: str, detached: Detached) -> Finished:
         manifest = _manifest(ledger, detached)
         if manifest is None:
             if not is_done(store, detached.folder):
-                told = f"the {detached} is not done; has its engine given it up: --abandon {detached.run_id}"
-                return Finished(**about, state=UNDER_WAY, told=(told,))  # type: ignore[arg-type]
+                return Finished(**about, **_waiting(detached))  # type: ignore[arg-type]
             manifest = _commit(catalog, ledger, detached)
     except SumsError as error:
         return Finished(**about, state=SUMS, told=error.faults)  # type: ignore[arg-type]
@@ -264,6 +274,16 @@ def _finish(catalog: str, detached: Detached) -> Finished:
     seconds = manifest["timing"]["seconds"]
     result = result_of(manifest, detached.inputs, detached.skipped, seconds)
     return Finished(**about, state=COMMITTED, result=result)  # type: ignore[arg-type]
+
+
+def _waiting(detached: Detached) -> dict[str, Any]:
+    """How a run stands whose graph has not come to its end, by what its job server says; Dataflow is not asked."""
+    state = job_state(detached.endpoint, detached.job) if detached.endpoint and detached.job else ""
+    if state in GONE:
+        told = f"the {detached} has ended in state {state}: give it up with --abandon {detached.run_id}, and run again"
+        return {"state": LOST, "told": (told,)}
+    told = f"the {detached} is not done; has its engine given it up: --abandon {detached.run_id}"
+    return {"state": UNDER_WAY, "told": (told,)}
 
 
 def _manifest(ledger: Ledger, detached: Detached) -> dict[str, Any] | None:
@@ -344,8 +364,9 @@ def abandon(catalog: str, run_id: str) -> Detached:
     Raises
     ------
     CatalogError
-        Where no detached run has this id.
+        Where there is no catalog, or no detached run has this id.
     """
+    _exists(catalog)
     with lock(catalog):
         store = Store(catalog)
         for one in noted(store):

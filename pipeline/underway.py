@@ -54,8 +54,8 @@ class Detached:
         Files that were done already.
     base : tuple of tuple of str and int
         The live runs of the night that it was planned against, with the numbers of their commits.
-    runner : str
-        Beam runner.
+    runner, endpoint : str
+        Beam runner; its job server, which can be asked how the job stands, empty for none.
     processes : int
         For what it costs.
     strict : bool
@@ -76,6 +76,7 @@ class Detached:
     skipped: int
     base: tuple[tuple[str, int], ...]
     runner: str
+    endpoint: str
     processes: int
     strict: bool
     planned: float

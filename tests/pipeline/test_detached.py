@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import pipeline.engine
+import pipeline.job_state
 import pipeline.nights
 from pipeline import underway
 from pipeline.catalog import STAGING
@@ -60,6 +61,7 @@ class Engine:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     engine = Engine()
     monkeypatch.setattr(pipeline.engine, "submit_graph", engine.submit)
+    monkeypatch.setattr(pipeline.job_state, "SECONDS", 0.2)  # nobody answers where its job server should be
     return engine
 
 
@@ -157,7 +159,7 @@ def test_a_note_holds_what_it_was_made_of(tmp_path: Path) -> None:
     )
     one = Detached(
         run_id="r", night=NIGHT, folder=f"{STAGING}/r.1", fields={"a": [1]}, inputs=inputs, skipped=2,
-        base=(("q", 3),), runner="FlinkRunner", processes=4, strict=True, planned=5.0,
+        base=(("q", 3),), runner="FlinkRunner", endpoint="far:1", processes=4, strict=True, planned=5.0,
     )  # fmt: skip
     store = Store(str(tmp_path))
     underway.note(store, one)
@@ -492,6 +494,11 @@ def test_only_what_runs_elsewhere_can_be_detached(tmp_path: Path, capsys: pytest
 
 def test_what_the_command_says(night: Path, tmp_path: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     catalog = tmp_path / "cat"
+    for more in ((), ("--abandon", "x")):
+        assert main(["finish", str(catalog), *more]) == EXIT_USAGE
+        assert "there is no catalog" in capsys.readouterr().err
+    assert not catalog.exists()
+    catalog.mkdir()
     assert main(["finish", str(catalog)]) == 0
     assert "no detached run is under way" in capsys.readouterr().out
     one = detach(night, output=catalog, strict=True)

@@ -70,6 +70,28 @@ def test_a_night_is_submitted_and_committed_by_two_processes(tmp_path: Path) -> 
     assert verify(str(catalog)) == []
 
 
+def test_a_job_that_its_engine_has_lost_is_told_and_given_up(tmp_path: Path) -> None:
+    write_night(tmp_path, 5, Size(fields=1, stamps=4, spectra=3, light_curves=6))
+    catalog = str(tmp_path / "catalog")
+    run = ["run", "--input", str(tmp_path / "night"), "--output", catalog, "--night", NIGHT]
+    with worker_pool(True) as (port, _), job_server() as server:
+        beam = [f"--job_endpoint=localhost:{server}", "--environment_type=EXTERNAL"]
+        sent = nightcat(*run, "--engine", "flink", "--detach", "--", *beam, f"--environment_config=localhost:{port}")
+        assert sent.returncode == 0, sent.stderr
+        (folder,) = (tmp_path / "catalog" / ".staging").iterdir()
+        (folder / ".shards").write_text("where a folder should be: every worker that writes fails")
+        until = time.monotonic() + 120
+        while (done := nightcat("finish", catalog, "--json")).returncode == 6 and time.monotonic() < until:
+            time.sleep(1)
+        assert done.returncode == 5, (done.stdout, done.stderr)
+        told = json.loads(done.stdout)
+        assert told["state"] == "lost"
+        assert done.stderr.startswith("nightcat: the detached run "), "the screen is ours"
+        assert "has ended in state FAILED" in done.stderr
+    assert nightcat("finish", catalog, "--abandon", told["run_id"]).returncode == 0
+    assert nightcat("finish", catalog).returncode == 0
+
+
 def test_a_job_server_that_is_not_there_leaves_the_night_free(tmp_path: Path) -> None:
     write_night(tmp_path, 5, Size(fields=0, stamps=1, spectra=1, light_curves=1, broken=False))
     run = ["run", "--input", str(tmp_path / "night"), "--output", str(tmp_path / "catalog"), "--night", NIGHT]
