@@ -206,10 +206,11 @@ def test_an_output_that_is_not_finite_is_null_and_flagged(case: Case) -> None:
     task, batch, size = case.task, case.prepared[:2], case.task.batch_size
     network = Network([case.model], torch.device("cpu"))
 
-    def poisoned(inputs: Sequence[Prepared], shape: int) -> dict[str, np.ndarray]:
-        return {name: np.full_like(value, np.nan) for name, value in network(inputs, shape).items()}
+    def poisoned(inputs: Sequence[Prepared], shape: int) -> tuple[dict[str, np.ndarray], list[int]]:
+        outputs, fitted = network.fitting(inputs, shape)
+        return {name: np.full_like(value, np.nan) for name, value in outputs.items()}, fitted
 
-    good = Typed(Finite(Learned(task, network, {}), "MODEL_FAILED")).predict(batch, size)
+    good = Typed(Finite(Learned(task, network.fitting, {}), "MODEL_FAILED")).predict(batch, size)
     bad = Typed(Finite(Learned(task, poisoned, {}), "MODEL_FAILED")).predict(batch, size)
     for before, after in zip(good, bad, strict=True):
         assert "MODEL_FAILED" in flag_names(after["flags"])

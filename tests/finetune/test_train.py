@@ -244,8 +244,8 @@ def test_calibration_is_of_the_weights_that_are_stored(tmp_path: Path) -> None:
     trained = train(task)
     inputs = [task.prepare(e.record) for e in task.simulate(48, 1)[24:]]
     stored = load_predictor(save(trained, tmp_path / "b").path, task=task)
-    network = stored.rows.inner.inner.inner.learned.inner.inner.outputs  # type: ignore[attr-defined]
-    again = np.concatenate([network(inputs[i : i + 4], 4)["logits"] for i in range(0, 24, 4)])
+    fitting = stored.rows.inner.inner.inner.learned.inner.inner.outputs  # type: ignore[attr-defined]
+    again = np.concatenate([fitting(inputs[i : i + 4], 4)[0]["logits"] for i in range(0, 24, 4)])
     np.testing.assert_array_equal(again, seen[0])
 
 

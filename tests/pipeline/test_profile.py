@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
+from pipeline.engines import PRISM
 from pipeline.profile_points import FORWARD, STAGES
 from tests.toy_night import digests
 
@@ -118,8 +119,13 @@ def test_a_night_that_is_done_is_told(night: list[str], tmp_path: Path, capsys: 
     ],
 )
 def test_what_cannot_be_measured_is_refused(
-    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(PRISM, sys.executable)  # any file: it is not started
     assert main(["profile", "--input", str(tmp_path), "--night", "2026-11-24", *words]) == 2
     printed = capsys.readouterr()
     assert sentence in printed.err

@@ -20,7 +20,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.transforms.window import IntervalWindow
 
 from pipeline.cli import main
-from pipeline.engines import find_prism
+from pipeline.engines import PRISM, find_prism
 from pipeline.kafka_source import KafkaSource, Place
 from pipeline.ledger import Ledger
 from pipeline.spool import Partition
@@ -103,7 +103,10 @@ def test_a_window_is_named_by_its_evening(noon: float, start: float) -> None:
     assert night_of_window(IntervalWindow(start, start + 86_400)) == NIGHT, noon
 
 
-def test_a_graph_without_an_end_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_graph_without_an_end_refuses_what_it_cannot_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PRISM, sys.executable)  # any file: it is not started
     places = ["--brokers", "127.0.0.1:9", "--output", str(tmp_path / "c")]
     assert main(["alerts", "^t", *places, "--engine", "prism", "--night", NIGHT]) == 2
     said = capsys.readouterr().err
