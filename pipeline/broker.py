@@ -23,7 +23,7 @@ _ANSWER = 15.0  #: Seconds for an answer of a broker.
 #: What we decide; all else of librdkafka's configuration may stand in the file of credentials.
 _OWN = {
     "group.id", "bootstrap.servers", "metadata.broker.list", "enable.auto.commit", "enable.auto.offset.store",
-    "auto.offset.reset", "max.poll.interval.ms",
+    "auto.offset.reset", "max.poll.interval.ms", "session.timeout.ms",
 }  # fmt: skip
 REGISTRY_USER = "basic.auth.user.info"  #: As Confluent's clients name it; all else in the file is the broker's.
 _POLL_MINUTES = 30  #: A run may take so long before the group gives our partitions to others.
@@ -105,6 +105,8 @@ class Broker:
     ----------
     cluster : str
         The cluster's id.
+    joined : bool
+        Whether the group has said which partitions are ours; perhaps none.
     gone : dict of Partition to (int, int)
         Offsets, ``first <= offset < second``, that the broker no longer had when they were asked for.
     """
@@ -117,6 +119,7 @@ class Broker:
     next: Callable[[Partition], int | None]
     tell: Callable[[str], None]
     cluster: str = ""
+    joined: bool = False
     gone: dict[Partition, tuple[int, int]] = field(default_factory=dict)
     _consumer: Any = None
     _pending: dict[Partition, list[Message]] = field(default_factory=dict)
@@ -134,7 +137,7 @@ class Broker:
         BrokerAway
             Where the broker is not reached.
         """
-        self._fault, self._said, self._under_way = None, "", 0
+        self._fault, self._said, self._under_way, self.joined = None, "", 0, False
         self._pending.clear()
         try:
             from confluent_kafka import Consumer, KafkaException
@@ -146,6 +149,7 @@ class Broker:
             "enable.auto.commit": False,
             "auto.offset.reset": "latest" if self.start == LATEST else "earliest",
             "max.poll.interval.ms": _POLL_MINUTES * 60_000,
+            "session.timeout.ms": 10_000,  # so long a reader that was killed keeps its partitions from all others
             "error_cb": self._on_error,
             "on_commit": self._on_commit,
             # what is fetched ahead while a run goes on; the rest waits at the broker
@@ -293,6 +297,7 @@ class Broker:
     def _on_assign(self, consumer: Any, places: Sequence[Any]) -> None:
         from confluent_kafka import KafkaException
 
+        self.joined = True
         try:
             committed = consumer.committed(list(places), timeout=_ANSWER)
             fresh = [self._place(consumer, place, known.offset) for place, known in zip(places, committed, strict=True)]

@@ -141,16 +141,19 @@ class Stream:
                 self.broker.close()
 
     def _recover(self) -> None:
-        """Learn from the catalog what is done, and remove what was written for runs that did not come to their end."""
+        """Learn from the catalog what is done, and remove files of messages that a reader which was killed has left."""
         self._coverage = Coverage(self.broker.cluster)
         ledger = Ledger(self.config.output)
-        committed, runs = set(), ledger.runs()
+        kept, ours, runs = set(), set(), ledger.runs()
         for run, entry in ledger.inputs(runs):
             self._coverage.add(run.night, entry["source"])
-            committed.add((run.night, entry["source"]))
-        self.spool.clear(self.broker.cluster, committed)
+            if Range.of(entry["source"]) is None:
+                continue
+            ours.add(run.night)
+            if self.options.keep == "all" or (self.options.keep == "rejects" and entry["rejects"]):
+                kept.add((run.night, entry["source"]))
+        self.spool.clear(self.broker.cluster, kept)
         several = Counter(run.night for run in runs)
-        ours = {night for night, name in committed if Range.of(name)}
         self._open = {night: several[night] for night in ours if several[night] > 1}  # not closed when it was stopped
 
     def _take(self, stop: Event) -> None:
@@ -160,6 +163,8 @@ class Stream:
                 messages = self.broker.take(self.options.batch, self.options.interval, stop)
                 if messages or self.broker.gone:
                     self._commit(messages, stop)
+                    last = time.monotonic()
+                elif not self.broker.joined:  # the group still waits for a reader that was killed
                     last = time.monotonic()
                 else:
                     self._close(lambda night: is_past(night, self.options.close, time.time()))

@@ -275,15 +275,15 @@ class Spool:
         for name in names:
             self.store.remove(f"{batch.night}/{name}")
 
-    def clear(self, cluster: str, committed: Collection[tuple[str, str]]) -> list[str]:
-        """Remove files that were written for runs which never came to their commit: the broker has these messages.
+    def clear(self, cluster: str, kept: Collection[tuple[str, str]]) -> list[str]:
+        """Remove files of messages that the broker has, as their runs never came to a commit, or that nobody needs.
 
         Parameters
         ----------
         cluster : str
             Only those of this one.
-        committed : collection of (str, str)
-            Night and ``source`` of the inputs of the catalog.
+        kept : collection of (str, str)
+            Night and ``source`` of files that stay.
 
         Returns
         -------
@@ -294,7 +294,7 @@ class Spool:
         for path in self.store.find():
             night, _, name = path.partition("/")
             found = Range.of(name)
-            if found is not None and found.cluster == cluster and (night, name) not in committed:
+            if found is not None and found.cluster == cluster and (night, name) not in kept:
                 self.store.remove(path)
                 removed.append(path)
         return removed
